@@ -1,0 +1,44 @@
+"""What all tests share: two logical CPU devices, real clips, the `slow` marker."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # MirroredStrategy is tested on two logical CPU devices; they must be made before
+    # TensorFlow starts.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout, from which `python -m pipelines.X` runs."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def real_videos() -> Path:
+    """Folder of real clips named by TSI_REAL_VIDEOS; the test is skipped without it."""
+    folder = os.environ.get("TSI_REAL_VIDEOS")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("TSI_REAL_VIDEOS names no folder of real clips")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """Every test starts from the same random state and an empty Keras session."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)

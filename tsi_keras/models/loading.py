@@ -1,0 +1,70 @@
+"""Load a trained classifier from a training run or a file."""
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.errors import InputError
+
+CHECKPOINTS = ("best.keras", "last.keras")
+
+
+def find_model_file(run_or_file: str | Path) -> Path:
+    """The `.keras` file of a run folder (the best, else the last), or the file itself.
+
+    Raises:
+        InputError: nothing is there, or it is not a `.keras` file.
+    """
+    path = Path(run_or_file).expanduser()
+    if path.is_dir():
+        found = [path / name for name in CHECKPOINTS if (path / name).is_file()]
+        if not found:
+            raise InputError(
+                f"`--model` {path} holds none of {', '.join(CHECKPOINTS)}; give the "
+                "output folder of pipelines.train, or a .keras file."
+            )
+        return found[0]
+    if not path.is_file():
+        raise InputError(f"`--model` {path} does not exist.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise InputError(
+            f"`--model` {path} is not a model saved by Keras 3; give a .keras file or "
+            "the output folder of pipelines.train."
+        )
+    return path
+
+
+def load_classifier(run_or_file: str | Path, *, compile: bool = False) -> VideoClassifier:
+    """Load a `VideoClassifier`.
+
+    Args:
+        run_or_file: output folder of a training run, or a `.keras` file.
+        compile: also restore the optimizer and the metrics.
+
+    Returns:
+        The model, with its class names and preprocessing.
+
+    Raises:
+        InputError: nothing is there, the file is damaged, or it is not a
+            `VideoClassifier`.
+
+    Example:
+        ```python
+        model = load_classifier("runs/tsi")
+        logits = model.predict(clips)
+        ```
+    """
+    path = find_model_file(run_or_file)
+    try:
+        model = keras.saving.load_model(path, compile=compile)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(f"`--model` {path} cannot be loaded: {first_line}") from error
+    if not isinstance(model, VideoClassifier):
+        raise InputError(
+            f"`--model` {path} holds a {type(model).__name__}; expected a "
+            "tsi_keras VideoClassifier."
+        )
+    return model

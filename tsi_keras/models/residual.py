@@ -1,0 +1,113 @@
+"""Stem and residual blocks of torchvision's ResNet ("v1.5"), frame by frame.
+
+Layer names are torchvision's with `.` written as `_` (`layer1_0_conv2`), so that weights
+map by name. Strided convolutions pad symmetrically, as PyTorch does; TensorFlow's "same"
+would not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from tsi_keras.layers import BatchNormalization
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# torchvision initialises convolutions with kaiming_normal_(mode="fan_out").
+KAIMING = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One residual block.
+
+    Attributes:
+        name: prefix of its layers, `layer1_0`.
+        width: channels inside the block.
+        stride: of its spatial convolution and its shortcut.
+        project: whether the shortcut is a 1x1 convolution.
+        temporal: applied to the branch after the spatial convolution, `(x, prefix)`.
+    """
+
+    name: str
+    width: int
+    stride: int
+    project: bool
+    temporal: Callable | None
+
+
+def normalize(x):
+    """RGB 0-255 to zero mean and unit variance over ImageNet, in float32."""
+    return layers.Normalization(
+        mean=[255.0 * value for value in IMAGENET_MEAN],
+        variance=[(255.0 * value) ** 2 for value in IMAGENET_STD],
+        dtype="float32",
+        name="normalization",
+    )(x)
+
+
+def convolve(x, filters, size, name, stride=1):
+    """Convolution without bias, zero padded symmetrically to `size // 2`."""
+    if size > 1 and stride > 1:
+        x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        filters,
+        size,
+        strides=stride,
+        padding="valid" if stride > 1 else "same",
+        use_bias=False,
+        kernel_initializer=keras.initializers.deserialize(KAIMING),
+        name=name,
+    )(x)
+
+
+def stem(x, width):
+    """7x7/2 convolution and 3x3/2 max-pooling."""
+    x = convolve(x, width, 7, "conv1", stride=2)
+    x = BatchNormalization(name="bn1")(x)
+    x = layers.ReLU(name="relu")(x)
+    # Zeros pad as well as minus infinity would: the input is not negative.
+    x = layers.ZeroPadding2D(1, name="maxpool_pad")(x)
+    return layers.MaxPooling2D(3, strides=2, name="maxpool")(x)
+
+
+def basic_block(x, block: Block):
+    """Two 3x3 convolutions (ResNet-18 and 34); temporal modules between them."""
+    shortcut = _shortcut(x, block, block.width)
+    x = convolve(x, block.width, 3, f"{block.name}_conv1", block.stride)
+    x = BatchNormalization(name=f"{block.name}_bn1")(x)
+    x = layers.ReLU(name=f"{block.name}_relu1")(x)
+    x = block.temporal(x, block.name) if block.temporal else x
+    x = convolve(x, block.width, 3, f"{block.name}_conv2")
+    x = BatchNormalization(name=f"{block.name}_bn2")(x)
+    x = layers.Add(name=f"{block.name}_add")([x, shortcut])
+    return layers.ReLU(name=f"{block.name}_relu2")(x)
+
+
+def bottleneck_block(x, block: Block):
+    """1x1, 3x3, 1x1 (ResNet-26, 50, 101); temporal modules after the 3x3."""
+    shortcut = _shortcut(x, block, 4 * block.width)
+    x = convolve(x, block.width, 1, f"{block.name}_conv1")
+    x = BatchNormalization(name=f"{block.name}_bn1")(x)
+    x = layers.ReLU(name=f"{block.name}_relu1")(x)
+    x = convolve(x, block.width, 3, f"{block.name}_conv2", block.stride)
+    x = BatchNormalization(name=f"{block.name}_bn2")(x)
+    x = layers.ReLU(name=f"{block.name}_relu2")(x)
+    x = block.temporal(x, block.name) if block.temporal else x
+    x = convolve(x, 4 * block.width, 1, f"{block.name}_conv3")
+    x = BatchNormalization(name=f"{block.name}_bn3")(x)
+    x = layers.Add(name=f"{block.name}_add")([x, shortcut])
+    return layers.ReLU(name=f"{block.name}_relu3")(x)
+
+
+def _shortcut(x, block, filters):
+    if not block.project:
+        return x
+    x = convolve(x, filters, 1, f"{block.name}_downsample_0", block.stride)
+    return BatchNormalization(name=f"{block.name}_downsample_1")(x)

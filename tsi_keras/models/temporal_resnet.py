@@ -1,0 +1,160 @@
+"""Residual backbones with temporal modules in their blocks."""
+
+from collections.abc import Sequence
+
+import keras
+
+from tsi_keras.layers import FoldFrames
+from tsi_keras.layers import UnfoldFrames
+from tsi_keras.models.placement import TemporalPlacement
+from tsi_keras.models.placement import chosen_blocks
+from tsi_keras.models.residual import Block
+from tsi_keras.models.residual import basic_block
+from tsi_keras.models.residual import bottleneck_block
+from tsi_keras.models.residual import normalize
+from tsi_keras.models.residual import stem
+
+# depth: (block, output channels per width, blocks of res2 to res5)
+DEPTHS = {
+    18: (basic_block, 1, (2, 2, 2, 2)),
+    26: (bottleneck_block, 4, (2, 2, 2, 2)),
+    34: (basic_block, 1, (3, 4, 6, 3)),
+    50: (bottleneck_block, 4, (3, 4, 6, 3)),
+    101: (bottleneck_block, 4, (3, 4, 23, 3)),
+}
+
+
+@keras.saving.register_keras_serializable(package="tsi_keras")
+class TemporalResNet(keras.Model):
+    """A 2D ResNet over the frames of a clip, with temporal modules in its blocks.
+
+    Input `(N, T, H, W, 3)`: RGB frames of any numeric type, 0 to 255; the ImageNet
+    normalisation is its first layer. Output `(N, T, H/32, W/32, C)` features. Topology
+    and numerics are torchvision's ("v1.5": the stride on the 3x3 convolution, symmetric
+    padding, BN epsilon 1e-5 and momentum 0.9).
+
+    Args:
+        depth: 18 or 34 (basic blocks, modules after the first convolution), 26, 50 or
+            101 (bottlenecks, modules after the 3x3 convolution). Always on the residual
+            branch.
+        temporal: a name of `list_temporal()` (`"none"` gives TSN), or a callable
+            `(num_frames, name) -> Layer` on frame maps `(N*T, H, W, C)`.
+        num_frames: frames per clip, T.
+        stages: residual stages with modules, 2 to 5.
+        blocks: `"all"`, `"first"` (of each stage), or one list of indices per stage.
+        fusion: how the two modules of TSI are joined: `"cascade"` (CTI after SME),
+            `"sum"` or `"concat"` (which widens the following convolution).
+        temporal_options: options of the modules by short name, such as
+            `{"sme": {"alignment": "linear"}, "cti": {"alpha_bias": 2.0}}`.
+        input_shape: `(H, W, 3)` of a frame; None where it may vary.
+        base_width: channels of res2 (64 in the papers); all widths scale with it.
+        **kwargs: `name`, `trainable`.
+
+    Raises:
+        ValueError: an unknown depth, module, fusion, stage, block or option.
+
+    Example:
+        ```python
+        backbone = TemporalResNet(depth=50, temporal="tsi", num_frames=8)
+        features = backbone(clips)  # (2, 8, 224, 224, 3) -> (2, 8, 7, 7, 2048)
+        ```
+
+    Reference: TSI, arXiv 2106.01088, section 3.4; ResNet, arXiv 1512.03385.
+    """
+
+    def __init__(
+        self,
+        depth: int = 50,
+        temporal="tsi",
+        num_frames: int = 8,
+        stages: Sequence[int] = (2, 3, 4, 5),
+        blocks="all",
+        fusion: str = "cascade",
+        temporal_options: dict | None = None,
+        input_shape: Sequence[int | None] = (None, None, 3),
+        base_width: int = 64,
+        **kwargs,
+    ):
+        _check(depth, input_shape, base_width)
+
+        # === Functional Model ===
+        block_function, expansion, counts = DEPTHS[depth]
+        placement = TemporalPlacement(temporal, num_frames, fusion, temporal_options)
+        chosen = chosen_blocks(stages, blocks, counts)
+        inputs = keras.Input((num_frames, *input_shape), name="frames")
+        x = FoldFrames(name="fold_frames")(inputs)
+        x = stem(normalize(x), base_width)
+        for stage in range(2, 6):
+            width = base_width * 2 ** (stage - 2)
+            for block in _blocks(
+                stage, counts[stage - 2], width, expansion, x.shape[-1], placement, chosen
+            ):
+                x = block_function(x, block)
+        outputs = UnfoldFrames(num_frames, name="unfold_frames")(x)
+        kwargs.setdefault("name", f"temporal_resnet{depth}")
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+
+        # === Config ===
+        self.depth = depth
+        self.temporal = temporal
+        self.num_frames = num_frames
+        self.stages = tuple(stages)
+        self.blocks = blocks if isinstance(blocks, str) else [list(b) for b in blocks]
+        self.fusion = fusion
+        self.temporal_options = temporal_options
+        self.frame_shape = tuple(input_shape)
+        self.base_width = base_width
+
+    def get_config(self):
+        temporal = self.temporal
+        if callable(temporal):
+            temporal = keras.saving.serialize_keras_object(temporal)
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "depth": self.depth,
+            "temporal": temporal,
+            "num_frames": self.num_frames,
+            "stages": list(self.stages),
+            "blocks": self.blocks,
+            "fusion": self.fusion,
+            "temporal_options": self.temporal_options,
+            "input_shape": list(self.frame_shape),
+            "base_width": self.base_width,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        if isinstance(config["temporal"], dict):
+            config["temporal"] = keras.saving.deserialize_keras_object(
+                config["temporal"], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+def _blocks(stage, count, width, expansion, channels, temporal, chosen):
+    """The `Block`s of one stage; the first projects where the shape changes."""
+    for index in range(count):
+        stride = 2 if index == 0 and stage > 2 else 1
+        yield Block(
+            name=f"layer{stage - 1}_{index}",
+            width=width,
+            stride=stride,
+            project=index == 0 and (stride > 1 or channels != expansion * width),
+            temporal=temporal if index in chosen.get(stage, ()) else None,
+        )
+
+
+def _check(depth, input_shape, base_width):
+    if depth not in DEPTHS:
+        raise ValueError(f"`depth` must be one of {list(DEPTHS)}. Received: {depth!r}")
+    if len(input_shape) != 3 or input_shape[-1] != 3:
+        raise ValueError(
+            "`input_shape` must be (H, W, 3), channels last, H and W may be None. "
+            f"Received: {tuple(input_shape)}"
+        )
+    if isinstance(base_width, bool) or int(base_width) != base_width or base_width < 1:
+        raise ValueError(
+            f"`base_width` must be a positive integer. Received: {base_width!r}"
+        )

@@ -1,0 +1,90 @@
+"""Output folders that are never overwritten by accident, and atomic writes."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tsi_keras.utils.errors import InputError
+
+
+def claim_output(
+    path: str | Path, *, overwrite: bool = False, resume: bool = False
+) -> Path:
+    """Return `path` as an existing folder that this run may fill.
+
+    Args:
+        path: folder to write to; it is created when missing.
+        overwrite: remove what an earlier run left there.
+        resume: keep what an earlier run left there and go on from it.
+
+    Returns:
+        The folder as an absolute `Path`.
+
+    Raises:
+        InputError: both switches are given, `path` is a file, cannot be created,
+            or is not empty and neither switch allows that.
+    """
+    folder = Path(path).expanduser().absolute()
+    if overwrite and resume:
+        raise InputError("`--overwrite` and `--resume` exclude each other; give one.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"`--output` must be a folder. Received a file: {folder}")
+    if folder.is_dir() and any(folder.iterdir()):
+        if overwrite:
+            shutil.rmtree(folder)
+        elif not resume:
+            raise InputError(
+                f"`--output` {folder} is not empty; nothing was written. Choose another "
+                "folder, or add --resume to go on or --overwrite to start anew."
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"`--output` {folder} cannot be created: {error.strerror}."
+        ) from error
+    return folder
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write `data` so that `path` is either whole or as it was (temporary + rename)."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write UTF-8 text atomically; see `write_bytes`."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value) -> Path:
+    """Write `value` as indented JSON atomically; see `write_bytes`."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path):
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}") from error
