@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # the references are float64
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
@@ -39,6 +40,5 @@ def real_videos() -> Path:
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    """Every test starts from the same random state and an empty Keras session."""
-    keras.utils.clear_session()
+    """Every test starts from the same random state."""
     keras.utils.set_random_seed(0)

@@ -99,6 +99,9 @@ def softmax_attention(q, k, block_bytes: int = BLOCK_BYTES):
 
     @ops.custom_gradient
     def attention(q, k):
+        # TensorFlow's eager tape would record, and keep, what is computed in here.
+        q, k = ops.stop_gradient(q), ops.stop_gradient(k)
+
         def backward(*args, upstream=None):
             (upstream,) = args if upstream is None else (upstream,)
             return _in_blocks(_block_backward, q, k, upstream, block_bytes=block_bytes)
@@ -171,13 +174,21 @@ def _flatten(result):
 def _in_rows(function, k, *queries, block_bytes):
     """`function` over blocks of query rows of one pair group `(g, n, d)`."""
     positions = ops.shape(k)[1]
-    rows = ops.minimum(positions, ops.maximum(1, block_bytes // (4 * positions)))
+    rows = _rows_per_block(positions, block_bytes)
     blocks = -(-positions // rows)
     padding = blocks * rows - positions
     split = tuple(_split_rows(x, blocks, rows, padding) for x in queries)
     per_query, *per_key = ops.map(lambda xs: _flatten(function(k, *xs)), split)
     joined = ops.reshape(ops.moveaxis(per_query, 0, 1), (k.shape[0], -1, k.shape[2]))
     return (joined[:, :positions], *(ops.sum(x, axis=0) for x in per_key))
+
+
+def _rows_per_block(positions, block_bytes):
+    """An int where the number of positions is one, otherwise a scalar tensor."""
+    rows = block_bytes // (4 * positions)
+    if isinstance(positions, int):
+        return min(positions, max(1, rows))
+    return ops.minimum(positions, ops.maximum(1, rows))
 
 
 def _split_rows(x, blocks, rows, padding):

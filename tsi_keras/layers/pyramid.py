@@ -23,12 +23,14 @@ def pyramid_difference(aligned, current, convolutions, activation=None):
     Returns:
         The motion map `(B, H, W, d)`.
     """
-    level = convolutions[0](aligned)
-    levels = [activation(level) if activation else level]
-    for convolution in convolutions[1:]:
-        level = convolution(levels[-1] + aligned)
-        levels.append(activation(level) if activation else level)
-    return sum(levels[1:], levels[0]) - len(levels) * ops.cast(current, level.dtype)
+    dtype = convolutions[0].compute_dtype
+    aligned, current = ops.cast(aligned, dtype), ops.cast(current, dtype)
+    level, total = None, None
+    for convolution in convolutions:
+        level = convolution(aligned if level is None else level + aligned)
+        level = activation(level) if activation else level
+        total = level if total is None else total + level
+    return total - len(convolutions) * current
 
 
 def pooled_pyramid_difference(aligned, current, kernels):

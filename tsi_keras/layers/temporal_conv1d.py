@@ -63,12 +63,17 @@ def temporal_convolution(x, kernel):
     Returns:
         `y_t = sum_i kernel_i * x_{t + i - k//2}`, the shape of `x`.
     """
-    frames, centre = x.shape[1], kernel.shape[0] // 2
-    padding = [(0, 0)] * len(x.shape)
-    padding[1] = (centre, centre)
-    padded = ops.pad(x, padding)
-    taps = [padded[:, i : i + frames] * kernel[i] for i in range(kernel.shape[0])]
-    return sum(taps[1:], taps[0])
+    shape = ops.shape(x)
+    # One depthwise convolution over (T, everything between) is an order of magnitude
+    # faster on CPUs, backward above all, than the sum of shifted products it equals.
+    columns = ops.reshape(x, (shape[0], shape[1], -1, shape[-1]))
+    mixed = ops.depthwise_conv(
+        columns,
+        ops.cast(kernel, x.dtype)[:, None, :, None],
+        padding="same",
+        data_format="channels_last",
+    )
+    return ops.reshape(mixed, shape)
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
