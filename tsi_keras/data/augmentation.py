@@ -1,0 +1,155 @@
+"""Spatial augmentation of training clips, drawn once per clip.
+
+Every frame of a clip gets the same crop and the same flip: the differences between
+frames are what the network looks at, and must be those of the video. Draws are
+stateless, a function of the seed alone, so results do not depend on thread timing.
+
+Reference:
+    `GroupMultiScaleCrop` of the official TSN and TSM code (`ops/transforms.py`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tsi_keras.data.preprocessing import decode_frames
+from tsi_keras.data.preprocessing import resize_frames
+
+# Corner and centre crops as (x, y) in quarters of the free margin: four corners,
+# centre, the middles of the four sides, and the centres of the four quadrants.
+CROP_POSITIONS = (
+    (0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0),
+    (1, 1), (3, 1), (1, 3), (3, 3),
+)  # fmt: skip
+
+# Width and height of a crop are at most this many scales apart.
+_MAX_DISTORTION = 1
+
+# Crops that shrink by more than this are filtered first. Below it the plain bilinear
+# kernel still reaches every pixel, and it is four times faster.
+_MAX_PLAIN_SHRINK = 1.25
+
+
+def multi_scale_crop_box(
+    height: int | tf.Tensor,
+    width: int | tf.Tensor,
+    crop_size: int,
+    scales: Sequence[float],
+    seed: tf.Tensor,
+) -> tf.Tensor:
+    """Draw the region of a multi-scale corner crop.
+
+    Sides are `int(min(height, width) * scale)`, or `crop_size` where they are within
+    2 pixels of it. All (width, height) pairs at most one scale apart are equally
+    likely (10 for 4 scales), and so are the 13 `CROP_POSITIONS`.
+
+    One departure from the official code: a side never exceeds the frame. (There,
+    63-pixel frames with a 64-pixel crop would be read beyond their border.)
+
+    Args:
+        height: frame height in pixels, an integer scalar.
+        width: frame width in pixels, an integer scalar.
+        crop_size: side of the network's input in pixels.
+        scales: fractions of the short side, in (0, 1], in descending order.
+        seed: integers `(2,)`; equal seeds draw equal boxes.
+
+    Returns:
+        int32 `(4,)`: `(top, left, height, width)` in pixels, within the frame.
+
+    Example:
+        ```python
+        box = multi_scale_crop_box(256, 340, 224, (1.0, 0.875, 0.75, 0.66), [0, 1])
+        ```
+    """
+    frame = tf.cast(tf.stack([height, width]), tf.int32)
+    base = tf.reduce_min(frame)
+    fractions = tf.constant(scales, tf.float64)
+    sides = tf.cast(tf.cast(base, tf.float64) * fractions, tf.int32)
+    sides = tf.where(tf.abs(sides - crop_size) < 3, crop_size, sides)
+    sides = tf.minimum(sides, base)
+    pairs = _scale_pairs(len(scales))
+    draw = tf.random.stateless_uniform(
+        (), seed, 0, len(pairs) * len(CROP_POSITIONS), tf.int32
+    )
+    pair = tf.constant(pairs)[draw // len(CROP_POSITIONS)]
+    position = tf.constant(CROP_POSITIONS)[draw % len(CROP_POSITIONS)]
+    crop = tf.gather(sides, pair)  # (height, width)
+    offset = (frame - crop) // 4 * tf.reverse(position, [0])  # (top, left)
+    return tf.concat([offset, crop], axis=0)
+
+
+def _scale_pairs(num_scales: int) -> list[tuple[int, int]]:
+    """Indices of (height, width) scales that distort the aspect ratio little."""
+    return [
+        (i, j)
+        for i in range(num_scales)
+        for j in range(num_scales)
+        if abs(i - j) <= _MAX_DISTORTION
+    ]
+
+
+def decode_random_crop(
+    jpegs: tf.Tensor, *, crop_size: int, scales: Sequence[float], seed: tf.Tensor
+) -> tf.Tensor:
+    """Decode one multi-scale corner crop of a clip and resize it to a square.
+
+    Only the region is decoded. It is relative to the stored size: as in the official
+    code there is no resize before the crop.
+
+    Args:
+        jpegs: string `(T,)`, JPEG files of equal size.
+        crop_size: side of the result in pixels.
+        scales: see `multi_scale_crop_box`.
+        seed: integers `(2,)`; equal seeds draw equal crops.
+
+    Returns:
+        uint8 `(T, crop_size, crop_size, 3)`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, a frame is no valid JPEG.
+    """
+    shape = tf.image.extract_jpeg_shape(jpegs[0])
+    box = multi_scale_crop_box(shape[0], shape[1], crop_size, scales, seed)
+    frames = decode_frames(jpegs, box=box)
+    clip = _resize_to_square(frames, crop_size)
+    return tf.ensure_shape(clip, (jpegs.shape[0], crop_size, crop_size, 3))
+
+
+def _resize_to_square(frames: tf.Tensor, size: int) -> tf.Tensor:
+    """Resize a crop, at the least cost that is good enough."""
+    height, width = tf.unstack(tf.shape(frames)[1:3])
+    fits = tf.logical_and(height == size, width == size)
+    much_larger = tf.maximum(height, width) > int(_MAX_PLAIN_SHRINK * size)
+    return tf.case(
+        [
+            (fits, lambda: frames),
+            (much_larger, lambda: resize_frames(frames, size, size, filtered=True)),
+        ],
+        default=lambda: resize_frames(frames, size, size, filtered=False),
+    )
+
+
+def random_flip(
+    frames: tf.Tensor,
+    label: tf.Tensor,
+    flip_map: np.ndarray | tf.Tensor,
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirror a whole clip left to right with probability 1/2, and its label with it.
+
+    Args:
+        frames: `(T, H, W, 3)`, any dtype.
+        label: integer scalar.
+        flip_map: integers `(num_classes,)`: the class of the mirrored clip, or -1 for
+            classes that must not be mirrored; see `flip_labels.flip_map`.
+        seed: integers `(2,)`; equal seeds draw equal flips.
+
+    Returns:
+        The clip and its label, of the dtypes and shapes given.
+    """
+    mirrored_label = tf.cast(tf.gather(flip_map, label), label.dtype)
+    heads = tf.random.stateless_uniform((), seed) < 0.5
+    flip = tf.logical_and(heads, mirrored_label >= 0)
+    frames = tf.cond(flip, lambda: tf.reverse(frames, [2]), lambda: frames)
+    return frames, tf.where(flip, mirrored_label, label)

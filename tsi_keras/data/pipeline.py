@@ -1,0 +1,318 @@
+"""From TFRecords of video frames to batches of clips, in `tf.data` throughout.
+
+Per clip the order is: parse, choose the frames, decode only those, crop and flip.
+No Python runs per element. Frames leave as uint8; models normalise them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tsi_keras.data.augmentation import decode_random_crop
+from tsi_keras.data.augmentation import random_flip
+from tsi_keras.data.dataset_info import DatasetInfo
+from tsi_keras.data.dataset_info import load_dataset_info
+from tsi_keras.data.flip_labels import FLIP_MODES
+from tsi_keras.data.flip_labels import flip_map
+from tsi_keras.data.preprocessing import check_sizes
+from tsi_keras.data.preprocessing import decode_frames
+from tsi_keras.data.preprocessing import resize_and_center_crop
+from tsi_keras.data.records import parse_record
+from tsi_keras.data.sampling import segment_indices_tf
+from tsi_keras.utils.errors import InputError
+
+# Shards read at the same time in training.
+_PARALLEL_SHARDS = 8
+
+# What a random number of a clip is for; keeps the three draws independent.
+_FRAMES, _CROP, _FLIP = range(3)
+
+_Element = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """How a clip is taken from a video.
+
+    Attributes:
+        num_frames: frames of a clip (T).
+        crop_size: side of the square clips in pixels (S), at most `short_side`.
+        short_side: evaluation only: frames are resized to this short side before the
+            centre crop. Training crops are relative to the stored size.
+        flip: training only: mirror half of the clips. `"none"`; `"swap"` exchanges the
+            labels that say left and right and never mirrors directional classes
+            without a partner; `"all"` keeps every label. The default is `"none"`, as
+            in the official code for Something-Something: class names need not tell
+            that a class depends on the side, and a wrong flip teaches wrong labels.
+        scales: training only: crop sides as fractions of the stored short side.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    num_frames: int = 8
+    crop_size: int = 224
+    short_side: int = 256
+    flip: str = "none"
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+
+    def __post_init__(self) -> None:
+        _check_positive("num_frames", self.num_frames)
+        check_sizes(self.short_side, self.crop_size)
+        if self.flip not in FLIP_MODES:
+            raise InputError(
+                f"`flip` must be one of {list(FLIP_MODES)}. Received: {self.flip!r}"
+            )
+        object.__setattr__(self, "scales", tuple(self.scales))
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise InputError(
+                "`scales` must be one or more numbers above 0 and up to 1. "
+                f"Received: {list(self.scales)}"
+            )
+
+
+def make_dataset(
+    data_dir: str | Path,
+    split: str,
+    options: ClipOptions,
+    *,
+    batch_size: int,
+    training: bool,
+    seed: int = 0,
+    with_ids: bool = False,
+    drop_remainder: bool | None = None,
+    deterministic: bool = False,
+    repeat: bool = False,
+    shuffle_buffer: int = 1024,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Batches of clips from one split of a prepared data set.
+
+    In training, shards and videos come in a new order and with new draws each time
+    the dataset is iterated. What is drawn for a video depends on `seed`, the number
+    of iterations before and the video's id only: never on thread timing, and the same
+    in every process. (TensorFlow mixes in `tf.random.set_seed` where that was called.)
+    Otherwise videos come in stored order, each once, with centre frames and crop.
+
+    Memory: the shuffle holds up to `shuffle_buffer` videos as the JPEG files of their
+    chosen frames, about 0.2 MB for 8 frames of 340x256; decoded are only the batches
+    in flight.
+
+    Under `tf.distribute` elements are sharded ("DATA"), not files: right for any
+    number of shards, and without effect for the workers of one machine.
+
+    Args:
+        data_dir: the output folder of `pipelines.prepare`.
+        split: name of the split, such as `"train"`.
+        options: frames, sizes and augmentation of the clips.
+        batch_size: clips per (global) batch.
+        training: shuffle and augment.
+        seed: of all draws in training.
+        with_ids: also yield the ids of the videos.
+        drop_remainder: leave out a last batch that is not full. The default is to do
+            so in training only, so that evaluation sees every video.
+        deterministic: training only: also read shards in a reproducible order, so
+            that equal arguments give equal batches, at some loss of speed when reads
+            are slow.
+        repeat: go on with the next epoch for ever instead of ending; give `fit` the
+            `steps_per_epoch` then. Saves opening the files anew for each epoch.
+        shuffle_buffer: videos to draw the next one from in training.
+        first_epoch: training only: leave out the draws of that many iterations, so
+            that a resumed run goes on as the undisturbed one would have. (That needs
+            a built model: Keras builds others on a batch, which takes one iteration.)
+
+    Returns:
+        A dataset of `(frames, labels)` or `(frames, labels, ids)`: uint8
+        `(B, num_frames, crop_size, crop_size, 3)`, int32 `(B,)`, string `(B,)`; B is
+        static when the remainder is dropped. Its cardinality is known.
+
+    Raises:
+        InputError: the data set, the split or a shard is missing, a number is out of
+            range, or the split has fewer videos than one batch needs.
+        tf.errors.OpError: when iterated, a shard or a JPEG is damaged.
+
+    Example:
+        ```python
+        options = ClipOptions(num_frames=8, crop_size=224)
+        train = make_dataset("data", "train", options, batch_size=16, training=True)
+        val = make_dataset("data", "val", options, batch_size=16, training=False)
+        model.fit(train, validation_data=val, epochs=50)
+        ```
+    """
+    _check_positive("batch_size", batch_size)
+    _check_positive("shuffle_buffer", shuffle_buffer)
+    info = load_dataset_info(data_dir)
+    paths = info.shard_paths(split)
+    drop_remainder = training if drop_remainder is None else drop_remainder
+    _check_size(info, split, batch_size if drop_remainder else 1)
+    num_videos = info.split(split).num_videos
+    if training:
+        videos = _epoch_numbers(seed, first_epoch).flat_map(
+            lambda number: _shuffled_videos(
+                paths, options, number, min(shuffle_buffer, num_videos), deterministic
+            )
+        )
+        to_clip = _training_clip(options, flip_map(info.class_names, options.flip))
+    else:
+        videos = _ordered_videos(paths, options)
+        to_clip = _evaluation_clip(options)
+    # A shard that lost records must not pass for a smaller data set.
+    videos = videos.apply(tf.data.experimental.assert_cardinality(num_videos))
+    clips = videos.map(
+        lambda video: _select(to_clip(video), with_ids),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=deterministic or not training,
+    )
+    batches = clips.batch(batch_size, drop_remainder=drop_remainder)
+    batches = batches.repeat() if repeat else batches
+    return batches.with_options(_dataset_options()).prefetch(tf.data.AUTOTUNE)
+
+
+def _check_positive(name: str, value: int) -> None:
+    """Refuse what cannot count anything."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(
+            f"`{name}` must be an integer of at least 1. Received: {value!r}"
+        )
+
+
+def _check_size(info: DatasetInfo, split: str, needed: int) -> None:
+    """Refuse a split that would not give a single batch."""
+    available = info.split(split).num_videos
+    if available < needed:
+        raise InputError(
+            f"Split {split!r} of {info.folder} has {available} videos, fewer than one "
+            f"batch of {needed}; lower `batch_size` or add videos."
+        )
+
+
+def _dataset_options() -> tf.data.Options:
+    """Shard elements rather than files between workers."""
+    options = tf.data.Options()
+    policy = tf.data.experimental.AutoShardPolicy.DATA
+    options.experimental_distribute.auto_shard_policy = policy
+    return options
+
+
+def _ordered_videos(paths: list[str], options: ClipOptions) -> tf.data.Dataset:
+    """Videos in stored order, each with the JPEG files of its centre frames."""
+
+    def choose(serialized: tf.Tensor) -> _Element:
+        return _choose_frames(parse_record(serialized), options.num_frames, None)
+
+    return tf.data.TFRecordDataset(paths).map(
+        choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def _epoch_numbers(seed: int, first_epoch: int) -> tf.data.Dataset:
+    """A dataset of one number below 2**32, another one each time it is iterated."""
+    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    for _ in range(first_epoch):
+        next(iter(numbers))
+    # The detour opens `numbers` when the first element is asked for: Keras makes
+    # iterators that it never reads from, and those must not use up an epoch.
+    return tf.data.Dataset.range(1).flat_map(lambda _: numbers.take(1))
+
+
+def _shuffled_videos(
+    paths: list[str],
+    options: ClipOptions,
+    number: tf.Tensor,
+    shuffle_buffer: int,
+    deterministic: bool,
+) -> tf.data.Dataset:
+    """Videos in the order of epoch `number`, with the JPEG files of random frames.
+
+    The frames are chosen before the shuffle, which thus holds no others.
+    """
+
+    def choose(serialized: tf.Tensor) -> _Element:
+        record = parse_record(serialized)
+        # From the id, so that it does not matter when the video is read.
+        clip = tf.strings.to_hash_bucket_fast(record["id"], 2**62)
+        return _choose_frames(record, options.num_frames, tf.stack([number, clip]))
+
+    if not tf.executing_eagerly():
+        # Holds for this graph only. Under a global seed of 0 TensorFlow would compare
+        # `number` with 0 in Python, which a symbolic tensor does not allow.
+        tf.random.set_seed(1)
+    shards = tf.data.Dataset.from_tensor_slices(paths)
+    shards = shards.shuffle(len(paths), seed=number, reshuffle_each_iteration=False)
+    records = shards.interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=min(len(paths), _PARALLEL_SHARDS),
+        num_parallel_calls=min(len(paths), _PARALLEL_SHARDS),
+        deterministic=deterministic,
+    )
+    videos = records.map(
+        choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic
+    )
+    return videos.shuffle(shuffle_buffer, seed=number, reshuffle_each_iteration=False)
+
+
+def _choose_frames(
+    record: _Element, num_frames: int, seed: tf.Tensor | None
+) -> _Element:
+    """Keep the JPEG files of one clip: random ones with a seed, else the centres."""
+    indices = segment_indices_tf(
+        tf.size(record["frames"]),
+        num_frames,
+        training=seed is not None,
+        seed=None if seed is None else _purpose_seed(seed, _FRAMES),
+    )
+    video = {
+        "jpegs": tf.gather(record["frames"], indices),
+        "label": tf.cast(record["label"], tf.int32),
+        "id": record["id"],
+    }
+    return video if seed is None else video | {"seed": seed}
+
+
+def _purpose_seed(seed: tf.Tensor, purpose: int) -> tf.Tensor:
+    """A clip's seed for one of its draws; the first word is below 2**32."""
+    return seed + tf.constant([purpose * 2**32, 0], tf.int64)
+
+
+def _training_clip(
+    options: ClipOptions, flips: np.ndarray | None
+) -> Callable[[_Element], _Element]:
+    """The map from a chosen video to an augmented clip."""
+
+    def to_clip(video: _Element) -> _Element:
+        frames = decode_random_crop(
+            video["jpegs"],
+            crop_size=options.crop_size,
+            scales=options.scales,
+            seed=_purpose_seed(video["seed"], _CROP),
+        )
+        label = video["label"]
+        if flips is not None:
+            flip_seed = _purpose_seed(video["seed"], _FLIP)
+            frames, label = random_flip(frames, label, flips, flip_seed)
+        return {"frames": frames, "label": label, "id": video["id"]}
+
+    return to_clip
+
+
+def _evaluation_clip(options: ClipOptions) -> Callable[[_Element], _Element]:
+    """The map from a chosen video to the clip that models are evaluated on."""
+
+    def to_clip(video: _Element) -> _Element:
+        frames = resize_and_center_crop(
+            decode_frames(video["jpegs"]),
+            short_side=options.short_side,
+            crop_size=options.crop_size,
+        )
+        return {"frames": frames, "label": video["label"], "id": video["id"]}
+
+    return to_clip
+
+
+def _select(clip: _Element, with_ids: bool) -> tuple[tf.Tensor, ...]:
+    """The tuple that `fit`, `evaluate` and `predict` understand."""
+    keys = ("frames", "label", "id") if with_ids else ("frames", "label")
+    return tuple(clip[key] for key in keys)

@@ -1,0 +1,168 @@
+"""Several processes that write shards, and what happens when one of them dies."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from tsi_keras.data.shards import STATE_FOLDER
+from tsi_keras.data.shards import PreparationError
+from tsi_keras.data.shards import RecordOptions
+from tsi_keras.data.shards import ShardTask
+from tsi_keras.data.shards import write_shard
+
+_POLL_SECONDS = 0.2
+_WORKING = "working-"
+_worker: "_Worker | None" = None  # set in worker processes only
+
+
+class _Stopped(Exception):
+    """The run was given up while this worker had videos left."""
+
+
+def write_shards(
+    tasks: Sequence[ShardTask],
+    folder: Path,
+    options: RecordOptions,
+    *,
+    workers: int,
+    on_progress: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    """Write shards in `workers` processes; with one, in this process.
+
+    Args:
+        tasks: the shards.
+        folder: folder of the data set.
+        options: how to decode and encode.
+        workers: number of processes.
+        on_progress: called now and then with the number of videos done.
+
+    Returns:
+        The sidecars in the order of `tasks`.
+
+    Raises:
+        PreparationError: a shard cannot be written or a worker process died;
+            finished shards stay.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        return _write_here(tasks, folder, options, on_progress)
+    context = _context()
+    done = context.Value(ctypes.c_longlong, 0)
+    stop = context.Value(ctypes.c_bool, False)
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(folder, options, done, stop),
+    )
+    try:
+        futures = [pool.submit(_work, task) for task in tasks]
+        # Read without the lock: a worker killed while it holds it must not block us.
+        _await(futures, lambda: on_progress(done.get_obj().value))
+        return [future.result() for future in futures]
+    except BrokenProcessPool:
+        raise PreparationError(_obituary(folder)) from None
+    finally:
+        stop.get_obj().value = True
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Processes that share nothing with this one; TensorFlow is loaded only once."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tsi_keras.data.worker_preload"])
+    return context
+
+
+def _write_here(
+    tasks: Sequence[ShardTask],
+    folder: Path,
+    options: RecordOptions,
+    on_progress: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    """Write all shards in this process."""
+    done = 0
+
+    def on_video(identifier: str | None) -> None:
+        nonlocal done
+        if identifier is None:
+            done += 1
+            on_progress(done)
+
+    return [write_shard(task, folder, options, on_video) for task in tasks]
+
+
+def _await(futures: Sequence[Future], report: Callable[[], None]) -> None:
+    """Wait for all; stop waiting at the first exception."""
+    pending = set(futures)
+    while pending:
+        finished, pending = wait(pending, timeout=_POLL_SECONDS)
+        report()
+        for future in finished:
+            future.result()
+
+
+class _Worker:
+    """State of a worker process."""
+
+    def __init__(self, folder: Path, options: RecordOptions, done: Any, stop: Any):
+        self.folder = folder
+        self.options = options
+        self._done = done
+        self._stop = stop
+        self._note = folder / STATE_FOLDER / f"{_WORKING}{os.getpid()}"
+
+    def on_video(self, identifier: str | None) -> None:
+        """Note what is being decoded, in case it kills this process; count it."""
+        if identifier is None:
+            with self._done.get_lock():
+                self._done.value += 1
+            self._note.unlink(missing_ok=True)
+        elif self._stop.get_obj().value:
+            raise _Stopped
+        else:
+            self._note.write_text(identifier, encoding="utf-8")
+
+
+def _start_worker(folder: Path, options: RecordOptions, done: Any, stop: Any) -> None:
+    """Prepare a worker process."""
+    global _worker
+    # Ctrl-C reaches the whole group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _worker = _Worker(folder, options, done, stop)
+
+
+def _die_with_parent() -> None:
+    """A killed parent must not leave workers that go on writing."""
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _work(task: ShardTask) -> dict[str, Any]:
+    return write_shard(task, _worker.folder, _worker.options, _worker.on_video)
+
+
+def _obituary(folder: Path) -> str:
+    """Say that a worker died, and over which videos it may have been."""
+    notes = sorted((folder / STATE_FOLDER).glob(f"{_WORKING}*"))
+    videos = ", ".join(note.read_text(encoding="utf-8") for note in notes)
+    return (
+        "a worker process died (killed, out of memory or crashed)"
+        + (f" while decoding one of: {videos}" if videos else "")
+        + "; finished shards are kept: run again with --resume, perhaps with fewer "
+        "--workers."
+    )

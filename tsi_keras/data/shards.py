@@ -1,0 +1,265 @@
+"""One shard of the preparation: its videos, decoded, encoded and written at once.
+
+A shard is the unit of work and of resuming. It is written under a temporary name,
+renamed, and only then gets its sidecar (what became of each video), so a shard with
+a sidecar is whole whenever the process may be killed.
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tsi_keras.data.annotations import VideoEntry
+from tsi_keras.data.dataset_info import SPLITS
+from tsi_keras.data.decoding import VideoError
+from tsi_keras.data.decoding import convert_video
+from tsi_keras.data.splitting import file_sha256
+from tsi_keras.data.splitting import stable_order
+from tsi_keras.utils.files import write_text
+
+STATE_FOLDER = ".prepare"
+_MAX_RECORD_BYTES = 2_000_000_000  # protocol buffers end at 2 GiB
+_MANY_SHARDS = 32  # enough for tf.data to interleave and for workers to share
+
+
+class PreparationError(RuntimeError):
+    """The preparation could not go on, for a reason outside the videos."""
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What decides the bytes of a record; see `prepare` for the meaning."""
+
+    fps: float | None
+    short_side: int | None
+    quality: int
+    min_frames: int
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One TFRecord file to write: its name, split and `(video, label)` in order."""
+
+    name: str
+    split: str
+    videos: tuple[tuple[VideoEntry, int], ...]
+
+
+def plan_shards(
+    entries: Iterable[VideoEntry],
+    splits: Mapping[str, str],
+    class_names: Sequence[str],
+    *,
+    videos_per_shard: int | None,
+    seed: int,
+) -> list[ShardTask]:
+    """Deal the videos of each split, shuffled, out to shards.
+
+    Args:
+        entries: all videos.
+        splits: split by video id.
+        class_names: sorted; the position is the label.
+        videos_per_shard: most videos in one shard; `None` chooses 16 to 128 so that
+            a split has about 32 shards.
+        seed: which shuffle.
+
+    Returns:
+        The shards; they depend on nothing but the arguments.
+    """
+    labels = {name: index for index, name in enumerate(class_names)}
+    tasks = []
+    for split in SPLITS:
+        members = {entry.id: entry for entry in entries if splits[entry.id] == split}
+        order = stable_order(members, seed)
+        size = videos_per_shard or min(128, max(16, -(-len(order) // _MANY_SHARDS)))
+        count = -(-len(order) // size)
+        for index in range(count):
+            ids = order[index * len(order) // count : (index + 1) * len(order) // count]
+            videos = tuple((members[name], labels[members[name].label]) for name in ids)
+            name = f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+            tasks.append(ShardTask(name, split, videos))
+    return tasks
+
+
+def write_shard(
+    task: ShardTask,
+    folder: Path,
+    options: RecordOptions,
+    on_video: Callable[[str | None], None],
+) -> dict[str, Any]:
+    """Write one shard and its sidecar.
+
+    Args:
+        task: the shard.
+        folder: folder of the data set.
+        options: how to decode and encode.
+        on_video: called with the id of each video before it and with `None` after
+            it; an exception from it ends the work and leaves no shard.
+
+    Returns:
+        The sidecar: `name`, `split`, `num_videos`, `sha256`, `bytes`, `videos` and
+        `failures` (one dictionary per video).
+
+    Raises:
+        PreparationError: the shard cannot be written.
+    """
+    # Here and not above: listing videos and refusing bad input must not wait for it.
+    import tensorflow as tf
+
+    state = folder / STATE_FOLDER
+    temporary = state / f"{task.name}.{os.getpid()}.tmp"
+    try:
+        rows, failures = [], []
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for entry, label in task.videos:
+                on_video(entry.id)
+                record, row = _encode_video(entry, label, task, options)
+                (rows if record else failures).append(row)
+                if record:
+                    writer.write(record)
+                on_video(None)
+        return _publish(task, folder, temporary, rows, failures)
+    except (OSError, tf.errors.OpError) as error:
+        message = f"{folder / task.name} cannot be written: {error}"
+        raise PreparationError(message) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def finished_shard(task: ShardTask, folder: Path) -> dict[str, Any] | None:
+    """Return the sidecar of a shard that an earlier run finished, else `None`.
+
+    Args:
+        task: the shard.
+        folder: folder of the data set.
+
+    Returns:
+        The sidecar, if the shard's contents still have the SHA-256 it states.
+    """
+    try:
+        sidecar = json.loads(_sidecar_path(task, folder).read_text(encoding="utf-8"))
+        unchanged = file_sha256(folder / task.name) == sidecar["sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return sidecar if unchanged else None
+
+
+def _publish(
+    task: ShardTask,
+    folder: Path,
+    temporary: Path,
+    rows: list[dict[str, Any]],
+    failures: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Give a written shard its name, then its sidecar."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    sidecar = {
+        "name": task.name,
+        "split": task.split,
+        "num_videos": len(rows),
+        "sha256": file_sha256(temporary),
+        "bytes": temporary.stat().st_size,
+        "videos": rows,
+        "failures": failures,
+    }
+    os.replace(temporary, folder / task.name)
+    write_text(_sidecar_path(task, folder), json.dumps(sidecar, ensure_ascii=False))
+    return sidecar
+
+
+def _sidecar_path(task: ShardTask, folder: Path) -> Path:
+    return folder / STATE_FOLDER / f"{task.name}.json"
+
+
+def _encode_video(
+    entry: VideoEntry, label: int, task: ShardTask, options: RecordOptions
+) -> tuple[bytes | None, dict[str, Any]]:
+    """The record and report row of a video; no record when it failed."""
+    row = {
+        "id": entry.id,
+        "path": str(entry.path),
+        "label": entry.label,
+        "split": task.split,
+    }
+    try:
+        record, details = _decode_to_record(entry, label, options)
+    except VideoError as error:
+        return None, row | {"reason": error.reason}
+    except Exception as error:
+        # One odd file must not stop thousands of good ones; it is in the report.
+        message = " ".join(str(error).split())
+        return None, row | {"reason": f"unexpected {type(error).__name__}: {message}"}
+    return record, row | details | {"shard": task.name}
+
+
+def _decode_to_record(
+    entry: VideoEntry, label: int, options: RecordOptions
+) -> tuple[bytes, dict[str, Any]]:
+    """Decode one video, compressing each frame at once."""
+    from tsi_keras.data.records import encode_record
+
+    encoder = _JpegEncoder(options.quality)
+    stream, jpegs = convert_video(
+        entry.path,
+        short_side=options.short_side,
+        fps=options.fps,
+        min_frames=options.min_frames,
+        convert=encoder,
+    )
+    height, width = encoder.size
+    record = encode_record(
+        video_id=entry.id,
+        label=label,
+        class_name=entry.label,
+        jpegs=jpegs,
+        height=height,
+        width=width,
+        fps=stream.fps,
+        source_num_frames=stream.source_num_frames,
+        source_fps=stream.source_fps,
+    )
+    return record, {
+        "num_frames": len(jpegs),
+        "fps": stream.fps,
+        "height": height,
+        "width": width,
+        "source_num_frames": stream.source_num_frames,
+        "source_fps": stream.source_fps,
+        "bytes": len(record),
+    }
+
+
+class _JpegEncoder:
+    """Frames of one video to JPEG files (4:2:0), all of one size."""
+
+    def __init__(self, quality: int):
+        self._quality = quality
+        self._bytes = 0
+        self.size = (0, 0)
+
+    def __call__(self, frame: np.ndarray) -> bytes:
+        """Compress uint8 RGB `(H, W, 3)`."""
+        if self.size not in ((0, 0), frame.shape[:2]):
+            raise VideoError("its frames change their shape on the way")
+        self.size = frame.shape[:2]
+        file = io.BytesIO()
+        Image.fromarray(frame).save(
+            file, "JPEG", quality=self._quality, subsampling="4:2:0"
+        )
+        self._bytes += file.tell()
+        if self._bytes > _MAX_RECORD_BYTES:
+            raise VideoError(
+                "it is too long for one record (2 GB); cut it, or choose a lower fps"
+            )
+        return file.getvalue()
