@@ -14,10 +14,11 @@ from keras import ops
 
 ALIGNMENTS = ("softmax", "linear", "efficient", "row", "none")
 
-# Bytes of one block of the attention matrix. TensorFlow runs up to ten blocks of a loop
-# at once, so this is a tenth of what the attention may take.
+# Bytes of one block of the attention matrix, and how many blocks of a loop TensorFlow
+# computes at once; what fits into their product needs no loop.
 BLOCK_BYTES = 20 * 2**20
-# Up to this many positions one pair takes 256 KiB: a loop would cost more than it saves.
+BLOCKS_IN_FLIGHT = 10
+# For an unknown number of clips: up to here one pair takes 256 KiB.
 UNBLOCKED_POSITIONS = 256
 
 
@@ -142,7 +143,7 @@ def _in_blocks(function, q, k, *queries, block_bytes):
     row per key, which are sums over the queries.
     """
     positions = q.shape[2]
-    if positions is not None and positions <= UNBLOCKED_POSITIONS:
+    if _fits_unblocked(q.shape, block_bytes):
         per_query, per_key = function(k, q, *queries)
         return per_query, *per_key
     group = _pairs_per_block(q.shape[1], positions, block_bytes)
@@ -156,6 +157,16 @@ def _in_blocks(function, q, k, *queries, block_bytes):
             lambda xs: _in_rows(function, *xs, block_bytes=block_bytes), blocks
         )
     return tuple(ops.reshape(x, shape) for x in results)
+
+
+def _fits_unblocked(shape, block_bytes: int) -> bool:
+    """Whether all attention matrices together are as small as the blocks in flight."""
+    clips, pairs, positions, _ = shape
+    if positions is None:
+        return False
+    if clips is None:
+        return positions <= UNBLOCKED_POSITIONS
+    return 4 * clips * pairs * positions**2 <= BLOCKS_IN_FLIGHT * block_bytes
 
 
 def _pairs_per_block(pairs: int, positions: int | None, block_bytes: int) -> int:

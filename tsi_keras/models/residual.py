@@ -67,11 +67,13 @@ def convolve(x, filters, size, name, stride=1):
     )(x)
 
 
-def stem(x, width):
-    """7x7/2 convolution and 3x3/2 max-pooling."""
-    x = convolve(x, width, 7, "conv1", stride=2)
+def stem(x, width, kind):
+    """7x7/2 convolution and 3x3/2 max-pooling, or a 3x3/2 convolution alone."""
+    x = convolve(x, width, 7 if kind == "imagenet" else 3, "conv1", stride=2)
     x = BatchNormalization(name="bn1")(x)
     x = layers.ReLU(name="relu")(x)
+    if kind == "small":
+        return x
     # Zeros pad as well as minus infinity would: the input is not negative.
     x = layers.ZeroPadding2D(1, name="maxpool_pad")(x)
     return layers.MaxPooling2D(3, strides=2, name="maxpool")(x)

@@ -6,13 +6,14 @@ import keras
 
 from tsi_keras.layers import FoldFrames
 from tsi_keras.layers import UnfoldFrames
+from tsi_keras.layers._frames import check_choice
 from tsi_keras.models.placement import TemporalPlacement
 from tsi_keras.models.placement import chosen_blocks
 from tsi_keras.models.residual import Block
 from tsi_keras.models.residual import basic_block
 from tsi_keras.models.residual import bottleneck_block
 from tsi_keras.models.residual import normalize
-from tsi_keras.models.residual import stem
+from tsi_keras.models.residual import stem as build_stem
 
 # depth: (block, output channels per width, blocks of res2 to res5)
 DEPTHS = {
@@ -48,6 +49,9 @@ class TemporalResNet(keras.Model):
             `{"sme": {"alignment": "linear"}, "cti": {"alpha_bias": 2.0}}`.
         input_shape: `(H, W, 3)` of a frame; None where it may vary.
         base_width: channels of res2 (64 in the papers); all widths scale with it.
+        stem: `"imagenet"` (7x7/2 convolution and max-pooling, as in the papers), or
+            `"small"` (one 3x3/2 convolution) for frames below about 100 pixels, whose
+            detail the former would discard; the features are then H/16 x W/16.
         **kwargs: `name`, `trainable`.
 
     Raises:
@@ -73,9 +77,10 @@ class TemporalResNet(keras.Model):
         temporal_options: dict | None = None,
         input_shape: Sequence[int | None] = (None, None, 3),
         base_width: int = 64,
+        stem: str = "imagenet",
         **kwargs,
     ):
-        _check(depth, input_shape, base_width)
+        _check(depth, input_shape, base_width, stem)
 
         # === Functional Model ===
         block_function, expansion, counts = DEPTHS[depth]
@@ -83,7 +88,7 @@ class TemporalResNet(keras.Model):
         chosen = chosen_blocks(stages, blocks, counts)
         inputs = keras.Input((num_frames, *input_shape), name="frames")
         x = FoldFrames(name="fold_frames")(inputs)
-        x = stem(normalize(x), base_width)
+        x = build_stem(normalize(x), base_width, stem)
         for stage in range(2, 6):
             width = base_width * 2 ** (stage - 2)
             for block in _blocks(
@@ -104,6 +109,7 @@ class TemporalResNet(keras.Model):
         self.temporal_options = temporal_options
         self.frame_shape = tuple(input_shape)
         self.base_width = base_width
+        self.stem = stem
 
     def get_config(self):
         temporal = self.temporal
@@ -121,6 +127,7 @@ class TemporalResNet(keras.Model):
             "temporal_options": self.temporal_options,
             "input_shape": list(self.frame_shape),
             "base_width": self.base_width,
+            "stem": self.stem,
         }
 
     @classmethod
@@ -146,7 +153,7 @@ def _blocks(stage, count, width, expansion, channels, temporal, chosen):
         )
 
 
-def _check(depth, input_shape, base_width):
+def _check(depth, input_shape, base_width, stem):
     if depth not in DEPTHS:
         raise ValueError(f"`depth` must be one of {list(DEPTHS)}. Received: {depth!r}")
     if len(input_shape) != 3 or input_shape[-1] != 3:
@@ -158,3 +165,4 @@ def _check(depth, input_shape, base_width):
         raise ValueError(
             f"`base_width` must be a positive integer. Received: {base_width!r}"
         )
+    check_choice("stem", stem, ("imagenet", "small"))

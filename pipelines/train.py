@@ -1,0 +1,100 @@
+"""Train a model on a prepared data set: python -m pipelines.train --help."""
+
+import argparse
+import json
+
+from pipelines._command import exit_with
+from tsi_keras.training.config import describe_keys
+from tsi_keras.training.config_io import load_config
+from tsi_keras.utils.console import console
+from tsi_keras.utils.console import errors
+from tsi_keras.utils.console import print_table
+from tsi_keras.utils.errors import InputError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, train, print the outcome; returns the exit status."""
+    options, overrides = _parser().parse_known_args(argv)
+    wrong = [text for text in overrides if "." not in text or "=" not in text]
+    if wrong:
+        raise InputError(
+            f"unknown argument {wrong[0]}; keys of the configuration have the form "
+            "--section.key=value (see --help)."
+        )
+    config = load_config(options.config, overrides)
+    # Only now: Keras and TensorFlow take seconds that `--help` need not wait for.
+    from tsi_keras.training.callbacks import TrainingDiverged
+    from tsi_keras.training.trainer import train
+
+    try:
+        summary = train(
+            config,
+            options.data,
+            options.output,
+            overwrite=options.overwrite,
+            resume=options.resume,
+        )
+    except TrainingDiverged as error:
+        errors.print(f"error: {error}", markup=False, style="red")
+        return 1
+    _report(summary)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The command line; configuration keys stay unparsed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.train",
+        description="Train a video classifier; every key of the configuration can be "
+        "overridden as --section.key=value.",
+        epilog=_key_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="YAML recipe, see configs/")
+    parser.add_argument(
+        "--data", required=True, help="data set, the output of pipelines.prepare"
+    )
+    parser.add_argument(
+        "--output", required=True, help="folder for everything the run writes"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier run in --output"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run in --output after its last whole epoch",
+    )
+    return parser
+
+
+def _key_help() -> str:
+    """All configuration keys with accepted values, default and meaning."""
+    lines = ["configuration keys (--section.key=value, defaults in brackets):"]
+    for name, kind, default, description in describe_keys():
+        lines.append(f"  --{name}=<{kind}>  [{json.dumps(default)}]")
+        lines.append(f"        {description}")
+    return "\n".join(lines)
+
+
+def _report(summary) -> None:
+    """The final table."""
+    rows = [("last epoch", summary.epochs, *_figures(summary.final))]
+    if summary.best is not None:
+        rows.append(("best epoch", summary.best_epoch, *_figures(summary.best)))
+    print_table("Training", ["", "epoch", "loss", "top1", "val_loss", "val_top1"], rows)
+    console.print(
+        f"{summary.parameters:,} trainable parameters, {summary.seconds:.0f} s, "
+        f"{summary.clips_per_second:.1f} clips/s on {summary.replicas} device(s)"
+    )
+    console.print(f"everything lies in {summary.output}", soft_wrap=True)
+
+
+def _figures(metrics: dict[str, float]) -> list[float | str]:
+    """The table's columns of one epoch."""
+    return [metrics.get(key, "-") for key in ("loss", "top1", "val_loss", "val_top1")]
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -1,0 +1,143 @@
+"""From a configuration to a compiled model: classifier, loss, metrics, optimizer."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import keras
+
+from tsi_keras.data.pipeline import ClipOptions
+from tsi_keras.models import VideoClassifier
+from tsi_keras.models import video_resnet
+from tsi_keras.training.config import Config
+from tsi_keras.training.optimizer import GroupedSGD
+from tsi_keras.training.optimizer import ReplicaLossScale
+from tsi_keras.training.schedule import make_schedule
+from tsi_keras.utils.errors import InputError
+
+# What a saved model tells about the frames it expects.
+_PREPROCESSING = {"short_side", "crop_size"}
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Make `name` Keras' global dtype policy inside the block only.
+
+    Example:
+        ```python
+        with dtype_policy("mixed_bfloat16"):
+            model = build_classifier(config, class_names)
+        ```
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def clip_options(config: Config) -> ClipOptions:
+    """Return the clips a configuration asks for."""
+    return ClipOptions(
+        num_frames=config.model.num_frames,
+        crop_size=config.data.crop_size,
+        short_side=config.data.short_side,
+        flip=config.data.flip,
+        scales=tuple(config.data.scales),
+    )
+
+
+def build_classifier(config: Config, class_names: Sequence[str]) -> VideoClassifier:
+    """Build the network of a configuration, with random weights.
+
+    Args:
+        config: the configuration; `train.mixed_precision` decides the dtypes.
+        class_names: names of the classes in the order of the labels.
+
+    Returns:
+        A built `VideoClassifier`, uint8 or float `(N, T, H, W, 3)` -> float32
+        `(N, classes)`. Call it inside the scope of the strategy to train under.
+
+    Raises:
+        InputError: the model section describes no network; one line.
+    """
+    options = config.model.model_dump()
+    options["temporal_options"] = options["temporal_options"] or None
+    with dtype_policy(config.train.mixed_precision):
+        try:
+            return video_resnet(
+                num_classes=len(class_names),
+                class_names=list(class_names),
+                preprocessing=config.data.model_dump(include=_PREPROCESSING),
+                **options,
+            )
+        except ValueError as error:
+            raise InputError(f"`model`: {' '.join(str(error).split())}") from error
+
+
+def compile_classifier(
+    model: VideoClassifier, config: Config, steps_per_epoch: int
+) -> None:
+    """Give a model the recipe's optimizer, loss and metrics.
+
+    Args:
+        model: built in the scope of the strategy; call this in the same scope.
+        config: the configuration.
+        steps_per_epoch: optimizer steps in an epoch.
+    """
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name="top1")]
+    if model.num_classes > 5:
+        top5 = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5")
+        metrics.append(top5)
+    optimizer = make_optimizer(config, steps_per_epoch)
+    optimizer.build(model.trainable_variables)
+    model.compile(
+        optimizer=optimizer,
+        loss=SmoothedCrossEntropy(config.train.label_smoothing),
+        metrics=metrics,
+        # XLA is slower on CPUs and off under a strategy anyway; the same everywhere.
+        jit_compile=False,
+    )
+
+
+def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Return the recipe's optimizer, with loss scaling under mixed_float16."""
+    train = config.train
+    optimizer = GroupedSGD(
+        learning_rate=make_schedule(train, steps_per_epoch),
+        momentum=train.momentum,
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+    )
+    if train.mixed_precision == "mixed_float16":
+        return ReplicaLossScale(optimizer)
+    return optimizer
+
+
+@keras.saving.register_keras_serializable("tsi_keras")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of logits and integer labels, with label smoothing.
+
+    (`keras.losses.SparseCategoricalCrossentropy` has no label smoothing.)
+
+    Args:
+        label_smoothing: float. Share of the target spread evenly over all classes.
+        name: string.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "cross_entropy"):
+        super().__init__(name=name)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        """Labels `(N,)` and logits `(N, classes)` to losses `(N,)`."""
+        # Keras gives labels the rank of the logits: (N, 1).
+        labels = keras.ops.reshape(y_true, (-1,))
+        targets = keras.ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+        return keras.losses.categorical_crossentropy(
+            targets, y_pred, from_logits=True, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self):
+        return {"name": self.name, "label_smoothing": self.label_smoothing}

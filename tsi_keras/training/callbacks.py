@@ -1,0 +1,154 @@
+"""What happens around the steps: clocks, progress, random state and alarms."""
+
+import math
+import time
+
+import keras
+import numpy as np
+
+from tsi_keras.utils.console import console
+from tsi_keras.utils.console import progress
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number; the message says where and what to try."""
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
+    """Stop with an error as soon as the loss is not finite.
+
+    (`keras.callbacks.TerminateOnNaN` ends training as if it had succeeded.)
+
+    Raises:
+        TrainingDiverged: from `fit`, with epoch, step and learning rate.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {})["loss"]
+        if not math.isfinite(loss):
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            raise TrainingDiverged(
+                f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1} "
+                f"(learning rate {rate:g}). Lower `train.learning_rate`, warm up with "
+                "`train.warmup_epochs` or clip with `train.clip_norm`; the checkpoints "
+                "hold the epoch before."
+            )
+
+
+class ReseedEveryEpoch(keras.callbacks.Callback):
+    """Give random layers a state that depends on seed and epoch only.
+
+    Saved weights do not hold it; without this, a resumed run would draw other
+    dropout masks than an undisturbed one.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        for index, state in enumerate(states):
+            entropy = np.random.SeedSequence([self.seed, epoch, index])
+            state.assign(np.array([entropy.generate_state(1)[0] >> 1, 0], "int64"))
+
+
+class Clock(keras.callbacks.Callback):
+    """Add the learning rate, clips per second and duration to an epoch's logs.
+
+    `clips_per_second` counts training only, without validation, and not the first
+    step of a process, which compiles the graph (unless it is the only one).
+    `seconds` is the whole epoch. `learning_rate` is that of the epoch's first step.
+
+    Args:
+        batch_size: clips in a step, over all devices.
+    """
+
+    def __init__(self, batch_size: int):
+        super().__init__()
+        self.batch_size = batch_size
+        self._compiled = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        rate = self.model.optimizer.learning_rate
+        self._rate = float(keras.ops.convert_to_numpy(rate))
+        self._begin = self._start = self._last = time.perf_counter()
+        self._steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._last = time.perf_counter()
+        if not self._compiled and batch == 0 and self.params["steps"] != 1:
+            self._compiled, self._start = True, self._last
+            return
+        self._steps += 1
+
+    @property
+    def clips_per_second(self) -> float:
+        """Training speed in this epoch so far."""
+        elapsed = self._last - self._start
+        return self._steps * self.batch_size / elapsed if elapsed > 0 else 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = self._rate
+        logs["clips_per_second"] = self.clips_per_second
+        logs["seconds"] = time.perf_counter() - self._begin
+
+
+class Progress(keras.callbacks.Callback):
+    """A live bar with clips/s on a terminal, and one printed line per epoch.
+
+    Args:
+        clock: the `Clock` of the same run; it must come before this callback.
+    """
+
+    def __init__(self, clock: Clock):
+        super().__init__()
+        self.clock = clock
+        self._bar = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._title = f"epoch {epoch + 1:>3}/{self.params['epochs']}"
+        self._bar = progress("clips")
+        self._bar.start()
+        total = self.params["steps"] * self.clock.batch_size
+        self._task = self._bar.add_task(self._title, total=total)
+
+    def on_train_batch_end(self, batch, logs=None):
+        speed = f"{self.clock.clips_per_second:.1f} clips/s"
+        self._bar.update(
+            self._task,
+            completed=(batch + 1) * self.clock.batch_size,
+            description="  ".join([self._title, *_figures(logs), speed]),
+        )
+
+    def on_test_begin(self, logs=None):
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self._title}  validation")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.close()
+        speed = f"{logs['clips_per_second']:.1f} clips/s"
+        rate = f"lr {logs['learning_rate']:.3g}"
+        line = "  ".join([self._title, *_figures(logs), speed, rate])
+        console.print(line, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar off the terminal; also needed when training fails."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _figures(logs: dict[str, float]) -> list[str]:
+    """Losses and top-1 accuracies as `name value`."""
+    return [
+        f"{name} {logs[name]:.1%}" if "top1" in name else f"{name} {logs[name]:.4f}"
+        for name in ("loss", "top1", "val_loss", "val_top1")
+        if name in logs
+    ]

@@ -1,0 +1,234 @@
+"""The typed configuration of a training run: every key, its default and its meaning.
+
+The defaults are the paper's recipe for 8 frames, completed by TEA's settings where
+the paper is silent (dropout, clipping, no flip).
+"""
+
+from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel
+from pydantic import ConfigDict
+from pydantic import Field
+from pydantic import model_validator
+
+
+class _Section(BaseModel):
+    """What all sections share: exact types, no unknown keys, no later changes."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+class ModelSection(_Section):
+    """The network."""
+
+    temporal: str = Field(
+        "tsi", description="temporal module of the blocks; `none` is TSN"
+    )
+    depth: Literal[18, 26, 34, 50, 101] = Field(50, description="ResNet depth")
+    base_width: int = Field(64, ge=1, description="channels of the first stage")
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet", description="small: without max-pooling, for frames below 100 px"
+    )
+    num_frames: int = Field(8, ge=1, description="frames sampled from a video (T)")
+    stages: list[Literal[2, 3, 4, 5]] = Field(
+        [2, 3, 4, 5], description="residual stages that get the module"
+    )
+    blocks: Literal["all", "first"] | list[list[int]] = Field(
+        "all", description="blocks of a stage that get it, or one index list per stage"
+    )
+    fusion: Literal["cascade", "sum", "concat"] = Field(
+        "cascade", description="how SME and CTI are joined (the paper's Table 7)"
+    )
+    temporal_options: dict[str, dict[str, Any]] = Field(
+        {}, description="options by short name: {sme: {alignment: linear}}"
+    )
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of the frame features dropped in the head"
+    )
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> "ModelSection":
+        if self.stages != sorted(set(self.stages)):
+            raise ValueError(
+                f"`model.stages` must ascend without repetition. "
+                f"Received: {self.stages}"
+            )
+        if isinstance(self.blocks, list) and len(self.blocks) != len(self.stages):
+            raise ValueError(
+                "`model.blocks` must hold one list per entry of `model.stages` "
+                f"({len(self.stages)}). Received {len(self.blocks)}: {self.blocks}"
+            )
+        return self
+
+
+class DataSection(_Section):
+    """Clips: spatial size and augmentation."""
+
+    crop_size: int = Field(224, ge=1, description="height and width of a clip, pixels")
+    short_side: int = Field(
+        256, ge=1, description="short side before the evaluation's centre crop, pixels"
+    )
+    flip: Literal["none", "swap", "all"] = Field(
+        "none",
+        description="horizontal flip: never, with left/right labels exchanged, or "
+        "without regard to the label",
+    )
+    scales: list[float] = Field(
+        [1.0, 0.875, 0.75, 0.66],
+        min_length=1,
+        description="sides of the training crop, as shares of the short side",
+    )
+    shuffle_buffer: int = Field(
+        1024, ge=1, description="videos among which the next is drawn"
+    )
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "DataSection":
+        if self.crop_size > self.short_side:
+            raise ValueError(
+                "`data.crop_size` must not exceed `data.short_side`. "
+                f"Received: {self.crop_size} and {self.short_side}"
+            )
+        if not all(0 < scale <= 1 for scale in self.scales):
+            raise ValueError(
+                f"`data.scales` must lie above 0 and up to 1. Received: {self.scales}"
+            )
+        return self
+
+
+class TrainSection(_Section):
+    """The recipe: schedule, optimiser, precision and devices."""
+
+    epochs: int = Field(50, ge=1, description="passes over the training split")
+    batch_size: int = Field(
+        64, ge=1, description="clips in a step, over all devices together"
+    )
+    learning_rate: float = Field(0.01, gt=0, description="initial learning rate")
+    reference_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="scale learning_rate by batch_size / this; null: do not scale",
+    )
+    schedule: Literal["step", "cosine"] = Field(
+        "step", description="decay at the milestones, or a half cosine down to zero"
+    )
+    milestones: list[int] = Field(
+        [30, 40, 45], description="epochs after which the rate falls (schedule: step)"
+    )
+    gamma: float = Field(0.1, gt=0, le=1, description="factor at every milestone")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs of linear warm-up from a tenth of the rate"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(
+        5e-4, ge=0, description="coupled L2 decay; biases and BatchNorm are exempt"
+    )
+    clip_norm: float | None = Field(
+        20.0,
+        gt=0,
+        description="largest global gradient norm of a step; null: no clipping",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target spread over all classes"
+    )
+    mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="precision of the computation; variables stay float32"
+    )
+    distribution: Literal["auto", "one_device", "mirrored"] = Field(
+        "auto", description="auto: all GPUs when there are several, else one device"
+    )
+    validation: bool = Field(
+        True, description="evaluate the val split after every epoch and keep the best"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything drawn")
+    deterministic: bool = Field(
+        False, description="bit-identical repetition on one machine, at some speed"
+    )
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> "TrainSection":
+        if self.schedule == "step":
+            self._check_milestones()
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"`train.warmup_epochs` must be below `train.epochs` ({self.epochs}). "
+                f"Received: {self.warmup_epochs}"
+            )
+        return self
+
+    def _check_milestones(self) -> None:
+        ascending = self.milestones == sorted(set(self.milestones))
+        inside = all(0 < epoch < self.epochs for epoch in self.milestones)
+        if not (ascending and inside):
+            raise ValueError(
+                "`train.milestones` must ascend and lie between 0 and `train.epochs` "
+                f"({self.epochs}); [] keeps the rate. Received: {self.milestones}"
+            )
+
+
+class Config(_Section):
+    """A complete training configuration.
+
+    Example:
+        ```python
+        config = Config.model_validate({"train": {"epochs": 3, "milestones": []}})
+        print(config.train.batch_size)   # 64
+        ```
+    """
+
+    model: ModelSection = Field(ModelSection(), description="the network")
+    data: DataSection = Field(DataSection(), description="clips and augmentation")
+    train: TrainSection = Field(TrainSection(), description="the recipe")
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """Name the keys in which two configurations differ, with both values."""
+    old, new = _flat(before.model_dump()), _flat(now.model_dump())
+    return [
+        f"`{key}` was {old[key]!r} and is now {new[key]!r}"
+        for key in old
+        if old[key] != new[key]
+    ]
+
+
+def describe_keys() -> list[tuple[str, str, Any, str]]:
+    """List every key as (name, accepted values, default, description)."""
+    rows = []
+    for section, field in Config.model_fields.items():
+        for key, entry in type(field.default).model_fields.items():
+            kind = _type_text(entry.annotation)
+            rows.append((f"{section}.{key}", kind, entry.default, entry.description))
+    return rows
+
+
+def _flat(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """{"train": {"epochs": 3}} -> {"train.epochs": 3}."""
+    return {
+        f"{section}.{key}": value
+        for section, entries in values.items()
+        for key, value in entries.items()
+    }
+
+
+def _type_text(annotation: Any) -> str:
+    """A type as a reader of `--help` wants it."""
+    arguments = getattr(annotation, "__args__", ())
+    origin = getattr(annotation, "__origin__", None)
+    if annotation is type(None):
+        return "null"
+    if origin is Literal:
+        return "|".join(str(value) for value in arguments)
+    if origin is list:
+        return f"[{_type_text(arguments[0])}, ...]"
+    if origin is dict:
+        return "{name: ...}"
+    if arguments:
+        return "|".join(_type_text(argument) for argument in arguments)
+    return annotation.__name__
