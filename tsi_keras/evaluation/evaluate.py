@@ -1,0 +1,272 @@
+"""Score a classifier on a split of a prepared data set."""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from datetime import timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tsi_keras.data.dataset_info import DatasetInfo
+from tsi_keras.data.dataset_info import load_dataset_info
+from tsi_keras.data.pipeline import make_dataset
+from tsi_keras.evaluation.contact_sheet import ClipCaption
+from tsi_keras.evaluation.contact_sheet import draw_predictions
+from tsi_keras.evaluation.protocols import Protocol
+from tsi_keras.evaluation.protocols import check_class_names
+from tsi_keras.evaluation.protocols import check_num_frames
+from tsi_keras.evaluation.protocols import clip_options
+from tsi_keras.evaluation.protocols import first_sentence
+from tsi_keras.evaluation.protocols import get_protocol
+from tsi_keras.evaluation.report import EvaluationReport
+from tsi_keras.evaluation.report import file_sha256
+from tsi_keras.evaluation.report import versions
+from tsi_keras.evaluation.report import write_report
+from tsi_keras.models.loading import find_model_file
+from tsi_keras.models.loading import load_classifier
+from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.console import progress
+from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import claim_output
+
+
+def evaluate(
+    model: VideoClassifier | str | Path,
+    data_dir: str | Path,
+    split: str = "val",
+    *,
+    protocol: str = "1x1",
+    batch_size: int = 8,
+    num_frames: int | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    sheet_clips: int = 6,
+) -> EvaluationReport:
+    """Score every video of a split, none left out and none twice.
+
+    Args:
+        model: a classifier, or a RUN folder or `.keras` file to load one from.
+        data_dir: a folder written by `pipelines.prepare`.
+        split: "train", "val" or "test".
+        protocol: which clips and crops of a video count; a name of
+            `protocols.PROTOCOLS`.
+        batch_size: clips per step; it does not change the result.
+        num_frames: if given, must be the clip length the model was built for.
+        output: folder for the report's files; without it nothing is written.
+        overwrite: replace what `output` held.
+        sheet_clips: how many videos `clips.png` shows, spread over the split; 0 for
+            no picture.
+
+    Returns:
+        The report; its figures are NumPy float64 computations on the logits.
+
+    Raises:
+        InputError: model, data, split, protocol, `num_frames` or `output` do not fit,
+            the class names of model and data differ, a record is damaged, or fewer or
+            more videos were read than `dataset.json` lists.
+
+    Example:
+        ```python
+        report = evaluate("runs/demo", "data/demo", "test", output="runs/demo/test")
+        print(report.top1, report.classes[0])
+        ```
+    """
+    chosen = get_protocol(protocol)
+    if batch_size < 1:
+        raise InputError(f"`--batch-size` must be 1 or more. Received: {batch_size}")
+    source, model = _loaded(model)
+    info = load_dataset_info(data_dir)
+    info.split(split)
+    check_num_frames(model, num_frames)
+    check_class_names(model, info.class_names)
+    _claim(output, overwrite=overwrite, inputs=[source, info.folder])
+
+    start = time.perf_counter()
+    sheet = _Sheet.over(info.split(split).num_videos, sheet_clips if output else 0)
+    report = _score(model, info, split, batch_size, sheet)
+    _check_complete(report, info, split)
+    seconds = time.perf_counter() - start
+    report.context.update(_context(model, source, info, split, chosen))
+    report.context.update(batch_size=batch_size, seconds=round(seconds, 3))
+    if output is not None:
+        folder = claim_output(output, overwrite=overwrite)
+        write_report(report, folder)
+        sheet.draw(report, folder / "clips.png")
+    return report
+
+
+class _Sheet:
+    """Remembers a few clips on their way through the model, to draw them later."""
+
+    def __init__(self, positions: list[int]):
+        self.positions = positions
+        self.clips: list[np.ndarray] = []
+        self._seen = 0
+
+    @classmethod
+    def over(cls, num_videos: int, wanted: int) -> "_Sheet":
+        """Positions spread evenly over a split."""
+        spread = np.linspace(0, max(num_videos - 1, 0), min(wanted, num_videos))
+        return cls(sorted({round(position) for position in spread}))
+
+    def add(self, frames: np.ndarray) -> None:
+        """Look at the next batch, uint8 `(B, T, H, W, 3)`."""
+        for offset, clip in enumerate(frames):
+            if self._seen + offset in self.positions:
+                self.clips.append(clip)
+        self._seen += len(frames)
+
+    def draw(self, report: EvaluationReport, path: Path) -> None:
+        """Draw the remembered clips with their scores."""
+        if not self.clips:
+            return
+        names = report.class_names
+        captions = [
+            ClipCaption(
+                predicted=names[report.predictions[i]],
+                probability=float(report.probabilities[i].max()),
+                truth=names[report.labels[i]],
+            )
+            for i in self.positions
+        ]
+        draw_predictions(np.stack(self.clips), captions, path)
+
+
+def _loaded(model: VideoClassifier | str | Path) -> tuple[Path | None, VideoClassifier]:
+    """The model and the file it came from, if it came from one."""
+    if isinstance(model, str | Path):
+        return find_model_file(model), load_classifier(model)
+    return None, model
+
+
+def _claim(
+    output: str | Path | None, *, overwrite: bool, inputs: list[Path | None]
+) -> None:
+    """Refuse an unusable output before the work; delete nothing yet."""
+    if output is None:
+        return
+    folder = Path(output).expanduser().resolve()
+    for path in filter(None, inputs):
+        if path.resolve().is_relative_to(folder):
+            raise InputError(
+                f"`--output` {folder} contains the input {path}; choose another folder."
+            )
+    if not overwrite:
+        claim_output(output)
+
+
+def _score(
+    model: VideoClassifier,
+    info: DatasetInfo,
+    split: str,
+    batch_size: int,
+    sheet: _Sheet,
+) -> EvaluationReport:
+    """Run the model over the split and collect what it says."""
+    dataset = make_dataset(
+        info.folder,
+        split,
+        clip_options(model),
+        batch_size=batch_size,
+        training=False,
+        with_ids=True,
+    )
+    logits, labels, ids = [], [], []
+    with progress("videos") as bar:
+        task = bar.add_task(f"scoring {split}", total=info.split(split).num_videos)
+        for frames, batch_labels, batch_ids in _batches(dataset, info, split):
+            sheet.add(frames.numpy())
+            logits.append(model.predict_on_batch(frames))
+            labels.append(batch_labels.numpy())
+            ids += [name.decode("utf-8") for name in batch_ids.numpy()]
+            bar.advance(task, len(batch_ids))
+    return EvaluationReport(
+        class_names=info.class_names,
+        ids=ids,
+        labels=np.concatenate([np.zeros(0, np.int64), *labels]),
+        logits=np.concatenate([np.zeros((0, info.num_classes), np.float32), *logits]),
+        notes=_notes(model),
+    )
+
+
+def _batches(
+    dataset: tf.data.Dataset, info: DatasetInfo, split: str
+) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """The batches of a data set; a damaged record becomes an InputError."""
+    batches = iter(dataset)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"The {split!r} records in {info.folder} cannot be read as "
+                f"dataset.json lists them: {first_sentence(error)}; prepare the data "
+                "set again with --overwrite."
+            ) from error
+        yield batch
+
+
+def _check_complete(report: EvaluationReport, info: DatasetInfo, split: str) -> None:
+    """Every listed video scored once, and with usable numbers."""
+    expected = info.split(split).num_videos
+    distinct = len(set(report.ids))
+    if not len(report.ids) == distinct == expected:
+        raise InputError(
+            f"dataset.json of {info.folder} lists {expected} videos in split "
+            f"{split!r}, but {len(report.ids)} were read ({distinct} different ids); "
+            "prepare the data set again with --overwrite."
+        )
+    if not expected:
+        raise InputError(f"Split {split!r} of {info.folder} has no videos to score.")
+    broken = int((~np.isfinite(report.logits).all(axis=1)).sum())
+    if broken:
+        raise InputError(
+            f"The model's logits are not finite for {broken} of {expected} videos; its "
+            "training diverged, so there is nothing to score."
+        )
+
+
+def _notes(model: VideoClassifier) -> list[str]:
+    """What a reader should know beyond the figures."""
+    if model.class_names:
+        return []
+    return ["The model carries no class names; those of the data set were taken."]
+
+
+def _context(
+    model: VideoClassifier,
+    source: Path | None,
+    info: DatasetInfo,
+    split: str,
+    protocol: Protocol,
+) -> dict[str, Any]:
+    """What was evaluated and how, for `metrics.json`."""
+    options = clip_options(model)
+    return {
+        "protocol": {
+            "name": protocol.name,
+            "clips": protocol.clips,
+            "crops": protocol.crops,
+            "num_frames": options.num_frames,
+            "short_side": options.short_side,
+            "crop_size": options.crop_size,
+        },
+        "model": {
+            "file": source and str(source),
+            "sha256": source and file_sha256(source),
+            "name": model.name,
+            "temporal": model.temporal,
+        },
+        "data": {
+            "folder": str(info.folder),
+            "split": split,
+            "fingerprint": info.fingerprint,
+        },
+        "versions": versions(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

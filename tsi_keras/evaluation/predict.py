@@ -1,0 +1,257 @@
+"""Classify video files."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tsi_keras.data.annotations import VIDEO_SUFFIXES
+from tsi_keras.data.decoding import VideoError
+from tsi_keras.data.decoding import read_video
+from tsi_keras.data.pipeline import ClipOptions
+from tsi_keras.data.preprocessing import resize_and_center_crop
+from tsi_keras.data.sampling import segment_indices
+from tsi_keras.evaluation.metrics import softmax
+from tsi_keras.evaluation.protocols import clip_options
+from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.console import console
+from tsi_keras.utils.console import print_table
+from tsi_keras.utils.console import progress
+from tsi_keras.utils.errors import InputError
+
+# Frames per second that `pipelines.prepare` stores unless told otherwise.
+DEFAULT_FPS = 12.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One class a video may belong to.
+
+    Attributes:
+        rank: 1 for the most probable.
+        index: the label.
+        label: the class name.
+        probability: softmax of the logits, 0..1.
+    """
+
+    rank: int
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one video file.
+
+    Attributes:
+        path: the file.
+        candidates: the most probable classes, best first; empty after an error.
+        error: why the file could not be classified, or None.
+        logits: float32 `(K,)`, or None after an error.
+    """
+
+    path: Path
+    candidates: list[Candidate] = field(default_factory=list)
+    error: str | None = None
+    logits: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+
+def predict_videos(
+    model: VideoClassifier,
+    paths: Iterable[str | Path],
+    *,
+    top_k: int = 5,
+    batch_size: int = 8,
+) -> list[Prediction]:
+    """Classify video files as the evaluation would, one clip and centre crop each.
+
+    Files are decoded at the frame rate and short side the model's `preprocessing`
+    names (12 frames per second unless it has `fps`), sampled and cropped by the
+    functions the evaluation uses. Scores differ from those of the same videos in
+    TFRecords by the JPEG compression of the records only.
+
+    Args:
+        model: the classifier.
+        paths: video files.
+        top_k: candidates per video, at most the number of classes.
+        batch_size: clips per step; decoded videos are dropped after sampling.
+
+    Returns:
+        One prediction per path, in the same order; an unreadable file has an `error`.
+
+    Raises:
+        InputError: `top_k` or `batch_size` is below 1, or the model does not say how
+            its frames are prepared.
+
+    Example:
+        ```python
+        for prediction in predict_videos(load_classifier("runs/demo"), ["wave.mp4"]):
+            print(prediction.path, prediction.candidates[0].label)
+        ```
+    """
+    for name, value in (("--top-k", top_k), ("--batch-size", batch_size)):
+        if value < 1:
+            raise InputError(f"`{name}` must be 1 or more. Received: {value}")
+    paths = [Path(path) for path in paths]
+    options, fps = clip_options(model), _fps(model)
+    results: dict[int, Prediction] = {}
+    batch: list[tuple[int, np.ndarray]] = []
+    with progress("videos") as bar:
+        for number, path in enumerate(bar.track(paths, description="predicting")):
+            try:
+                batch.append((number, read_clip(path, options, fps=fps)))
+            except VideoError as error:
+                results[number] = Prediction(path, error=error.reason)
+            if len(batch) == batch_size or (batch and number == len(paths) - 1):
+                results.update(_classify(model, batch, paths, top_k))
+                batch = []
+    return [results[number] for number in range(len(paths))]
+
+
+def read_clip(
+    path: str | Path, options: ClipOptions, *, fps: float | None
+) -> np.ndarray:
+    """Return the clip of a video file on which a model is evaluated.
+
+    Args:
+        path: the video file.
+        options: clip length and sizes.
+        fps: frames per second to sample from, as in the preparation of the records;
+            None keeps every frame.
+
+    Returns:
+        uint8 `(num_frames, crop_size, crop_size, 3)`, RGB.
+
+    Raises:
+        VideoError: the file cannot be decoded.
+    """
+    frames = read_video(path, short_side=options.short_side, fps=fps).frames
+    chosen = segment_indices(len(frames), options.num_frames)
+    clip = resize_and_center_crop(
+        tf.constant(np.stack([frames[i] for i in chosen])),
+        short_side=options.short_side,
+        crop_size=options.crop_size,
+    )
+    return clip.numpy()
+
+
+def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Return JSON-ready entries: `video`, and `predictions` or `error`."""
+    return [
+        {"video": str(prediction.path), "error": prediction.error}
+        if prediction.error
+        else {
+            "video": str(prediction.path),
+            "predictions": [asdict(each) for each in prediction.candidates],
+        }
+        for prediction in predictions
+    ]
+
+
+def _fps(model: VideoClassifier) -> float | None:
+    """Frame rate of the model's records; None, if stated, keeps every frame."""
+    return model.preprocessing.get("fps", DEFAULT_FPS)
+
+
+def _classify(
+    model: VideoClassifier,
+    batch: list[tuple[int, np.ndarray]],
+    paths: list[Path],
+    top_k: int,
+) -> dict[int, Prediction]:
+    """Predictions of a batch of clips by the number of their video."""
+    logits = model.predict_on_batch(np.stack([clip for _, clip in batch]))
+    return {
+        number: _prediction(model, paths[number], row, top_k)
+        for (number, _), row in zip(batch, logits, strict=True)
+    }
+
+
+def _prediction(
+    model: VideoClassifier, path: Path, logits: np.ndarray, top_k: int
+) -> Prediction:
+    """The best classes of one row of logits."""
+    if not np.isfinite(logits).all():
+        return Prediction(path, error="the model's scores are not finite numbers")
+    probabilities = softmax(logits)
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    names = model.class_names or [f"class {i}" for i in range(model.num_classes)]
+    candidates = [
+        Candidate(rank, int(i), names[i], float(probabilities[i]))
+        for rank, i in enumerate(best, start=1)
+    ]
+    return Prediction(path, candidates, logits=logits)
+
+
+def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the given files, and in place of a folder all videos below it.
+
+    Args:
+        paths: files (any name) and folders.
+
+    Returns:
+        Paths in the order given; those of a folder sorted.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no video.
+    """
+    found: list[Path] = []
+    for path in (Path(path).expanduser() for path in paths):
+        if not path.exists():
+            raise InputError(f"VIDEO {path} does not exist.")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if _is_video(p))
+        if not inside:
+            raise InputError(f"VIDEO {path} is a folder without videos below it.")
+        found += inside
+    return found
+
+
+def _is_video(path: Path) -> bool:
+    """A file with a video's name; hidden ones are left out."""
+    named = path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+    return named and path.is_file()
+
+
+def check_json_file(path: str | Path, *, overwrite: bool) -> None:
+    """Raise InputError when predictions cannot be written to `path`."""
+    path = Path(path).expanduser()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"`--json` {path} must be a file in an existing folder.")
+    if path.exists() and not overwrite:
+        raise InputError(
+            f"`--json` {path} exists; nothing was written. Choose another file or add "
+            "--overwrite."
+        )
+
+
+def print_predictions(predictions: Sequence[Prediction]) -> None:
+    """Print one row per candidate; a failed video has one row with its reason."""
+    names = _shown_names([prediction.path for prediction in predictions])
+    rows = []
+    for name, prediction in zip(names, predictions, strict=True):
+        rows += [
+            (name, each.rank, each.label, f"{100 * each.probability:.2f} %")
+            for each in prediction.candidates
+        ]
+        if prediction.error:
+            rows.append((name, "-", f"error: {prediction.error}", "-"))
+    print_table("Predictions", ("video", "rank", "label", "probability"), rows)
+    failed = sum(prediction.error is not None for prediction in predictions)
+    done = len(predictions) - failed
+    console.print(f"{done} videos classified, {failed} failed", markup=False)
+
+
+def _shown_names(paths: list[Path]) -> list[str]:
+    """File names where they tell the videos apart, else whole paths."""
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(set(paths)) else [str(p) for p in paths]

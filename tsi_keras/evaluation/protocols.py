@@ -1,0 +1,118 @@
+"""Test protocols: which clips of a video are scored, and how they are prepared."""
+
+import re
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import tensorflow as tf
+
+from tsi_keras.data.pipeline import ClipOptions
+from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to score a video.
+
+    Attributes:
+        name: as given on the command line, clips x crops.
+        clips: clips per video.
+        crops: spatial crops per clip.
+        summary: one line for humans.
+    """
+
+    name: str
+    clips: int
+    crops: int
+    summary: str
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (Protocol("1x1", 1, 1, "one clip of segment centres, centre crop"),)
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return the protocol called `name`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise InputError(f"`--protocol` must be one of: {known}. Received: {name!r}")
+    return PROTOCOLS[name]
+
+
+def clip_options(model: VideoClassifier) -> ClipOptions:
+    """Return the clip length and sizes a model was made for.
+
+    Args:
+        model: its `preprocessing` gives `short_side` and `crop_size`.
+
+    Returns:
+        Options for `data.pipeline.make_dataset` and for export.
+
+    Raises:
+        InputError: the model does not say how its frames are prepared.
+    """
+    stated = model.preprocessing or {}
+    missing = [key for key in ("short_side", "crop_size") if key not in stated]
+    if missing:
+        raise InputError(
+            f"The model {model.name!r} does not state `preprocessing` "
+            f"{' and '.join(missing)}; build it with "
+            'VideoClassifier(..., preprocessing={"short_side": 256, "crop_size": 224}) '
+            "or whatever it was trained with, and save it again."
+        )
+    return ClipOptions(
+        num_frames=model.num_frames,
+        short_side=stated["short_side"],
+        crop_size=stated["crop_size"],
+    )
+
+
+def check_num_frames(model: VideoClassifier, num_frames: int | None) -> None:
+    """Raise InputError when `num_frames` is given and is not that of the model."""
+    if num_frames is not None and num_frames != model.num_frames:
+        raise InputError(
+            f"`--num-frames` is {num_frames}, but the model {model.name!r} was built "
+            f"for {model.num_frames} frames; leave the option out or use a model for "
+            f"{num_frames} frames."
+        )
+
+
+def check_class_names(model: VideoClassifier, class_names: list[str]) -> None:
+    """Raise InputError unless the model knows exactly these classes in this order.
+
+    Args:
+        model: its `class_names`, or only their number if it has no names.
+        class_names: those of the data set.
+    """
+    advice = "evaluate on data prepared with the classes of the training."
+    known = model.class_names or class_names
+    for index, (own, other) in enumerate(zip_longest(known, class_names)):
+        if own != other:
+            raise InputError(
+                f"Class {index} is {_quoted(own)} in the model and {_quoted(other)} in "
+                f"the data set; {advice}"
+            )
+    if model.num_classes != len(class_names):
+        raise InputError(
+            f"The model has {model.num_classes} classes, the data set "
+            f"{len(class_names)}; {advice}"
+        )
+
+
+def first_sentence(error: tf.errors.OpError) -> str:
+    """What a TensorFlow error says, without the names of operations around it."""
+    line = next(iter(str(error.message).strip().splitlines()), type(error).__name__)
+    line = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", line)
+    return line.strip().rstrip(".")
+
+
+def _quoted(name: str | None) -> str:
+    """A class name in quotes, or that there is none at this index."""
+    return "missing" if name is None else repr(name)
