@@ -1,6 +1,11 @@
-"""Command lines of tsi_keras: each parses, calls one function and prints the outcome."""
+"""Command lines of tsi_keras: each parses, calls one function, prints the outcome."""
 
 import os
+import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow greets with CUDA registration "errors" even where there is no GPU; its real
+# errors reach us as exceptions. Set the variable to 0 to see everything.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+warnings.filterwarnings("ignore", message="`shuffle=True` was passed", module="keras")

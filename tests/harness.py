@@ -51,7 +51,9 @@ def _check_config(layer):
     again = type(layer).from_config(config)
     assert json.loads(json.dumps(again.get_config())) == config
     whole = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
-    assert keras.saving.deserialize_keras_object(whole).get_config() == again.get_config()
+    assert (
+        keras.saving.deserialize_keras_object(whole).get_config() == again.get_config()
+    )
 
 
 def _functional(layer, channels):

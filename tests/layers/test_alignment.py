@@ -83,7 +83,12 @@ def test_single_precision_gradient():
 
 @pytest.mark.parametrize(
     "pairs, positions, block_bytes, expected",
-    [(7, 3136, 2**20, 1), (7, 784, 20 * 2**20, 7), (15, 784, 20 * 2**20, 5), (6, None, 1, 1)],
+    [
+        (7, 3136, 2**20, 1),
+        (7, 784, 20 * 2**20, 7),
+        (15, 784, 20 * 2**20, 5),
+        (6, None, 1, 1),
+    ],
 )
 def test_pairs_per_block(pairs, positions, block_bytes, expected):
     assert alignment._pairs_per_block(pairs, positions, block_bytes) == expected
@@ -166,5 +171,8 @@ def test_adjoint_pyramid_equals_literal(size, levels):
         ops.convert_to_tensor(aligned), current, [c.kernel for c in convolutions]
     )
     np.testing.assert_allclose(
-        ops.convert_to_numpy(pooled), ops.convert_to_numpy(literal), rtol=RTOL, atol=RTOL
+        ops.convert_to_numpy(pooled),
+        ops.convert_to_numpy(literal),
+        rtol=RTOL,
+        atol=RTOL,
     )

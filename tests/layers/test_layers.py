@@ -32,7 +32,12 @@ LAYERS = [
         828,
         136,
     ),
-    (SalientMotionExcitation, {"pool_first": False, "last_frame": "identity"}, 828, 136),
+    (
+        SalientMotionExcitation,
+        {"pool_first": False, "last_frame": "identity"},
+        828,
+        136,
+    ),
     # CTI: 3*(g*g + g + 3*g); g = 16; with two groups g*g + g + 3*g, g = 32.
     (CrossScaleTemporalIntegration, {}, 960, 0),
     (CrossScaleTemporalIntegration, {"groups": 2, "integration": "joint"}, 1152, 0),

@@ -92,7 +92,7 @@ def evaluate(
     report.context.update(_context(model, source, info, split, chosen))
     report.context.update(batch_size=batch_size, seconds=round(seconds, 3))
     if output is not None:
-        folder = claim_output(output, overwrite=overwrite)
+        folder = claim_output(output, overwrite=overwrite, marks=["metrics.json"])
         write_report(report, folder)
         sheet.draw(report, folder / "clips.png")
     return report

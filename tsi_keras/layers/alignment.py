@@ -22,9 +22,7 @@ BLOCKS_IN_FLIGHT = 10
 UNBLOCKED_POSITIONS = 256
 
 
-def align(
-    query, key, mode: str = "softmax", gate=None, block_bytes: int = BLOCK_BYTES
-):
+def align(query, key, mode: str = "softmax", gate=None, block_bytes: int = BLOCK_BYTES):
     """The key frame, weighted by what the query frame finds in it (Eq. 3).
 
     Args:

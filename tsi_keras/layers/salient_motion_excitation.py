@@ -105,7 +105,9 @@ class SalientMotionExcitation(keras.layers.Layer):
             "alignment_gate", alignment_gate, (None, "sigmoid")
         )
         self.pyramid_activation = (
-            None if pyramid_activation is None else keras.activations.get(pyramid_activation)
+            None
+            if pyramid_activation is None
+            else keras.activations.get(pyramid_activation)
         )
         self.use_bn = bool(use_bn)
         self.pool_first = bool(pool_first)
@@ -126,7 +128,9 @@ class SalientMotionExcitation(keras.layers.Layer):
         self.reduce = self._pointwise(reduced, "reduce")
         self.reduce.build(shape)
         if self.use_bn:
-            self.reduce_bn = BatchNormalization(name="reduce_bn", dtype=self.dtype_policy)
+            self.reduce_bn = BatchNormalization(
+                name="reduce_bn", dtype=self.dtype_policy
+            )
             self.reduce_bn.build((*shape[:3], reduced))
 
     def _build_pyramid(self, shape):
@@ -149,7 +153,9 @@ class SalientMotionExcitation(keras.layers.Layer):
         self.expand = self._pointwise(channels, "expand")
         self.expand.build(shape)
         if self.use_bn:
-            self.expand_bn = BatchNormalization(name="expand_bn", dtype=self.dtype_policy)
+            self.expand_bn = BatchNormalization(
+                name="expand_bn", dtype=self.dtype_policy
+            )
             self.expand_bn.build((*shape[:3], channels))
 
     def _pointwise(self, filters, name):
@@ -167,7 +173,9 @@ class SalientMotionExcitation(keras.layers.Layer):
         reduced = self._normalize(self.reduce(x), "reduce_bn", training)
         motion = self._motion(unfold_frames(reduced, self.num_frames))
         motion = ops.cast(self._append_last_frame(motion), self.compute_dtype)
-        encoded = self._normalize(self.expand(fold_frames(motion)), "expand_bn", training)
+        encoded = self._normalize(
+            self.expand(fold_frames(motion)), "expand_bn", training
+        )
         if self.attention == "none":
             return x + self._mask_last_frame(encoded)
         if self.attention == "channel" and not self.pool_first:

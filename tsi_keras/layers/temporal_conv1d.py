@@ -103,7 +103,9 @@ class TemporalConv1D(keras.layers.Layer):
     Reference: the temporal interaction module (TIM) of TEINet, arXiv 1911.09435.
     """
 
-    def __init__(self, num_frames, kernel_size=3, temporal_initializer="shift", **kwargs):
+    def __init__(
+        self, num_frames, kernel_size=3, temporal_initializer="shift", **kwargs
+    ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames)
         if int(kernel_size) != kernel_size or kernel_size < 1 or kernel_size % 2 == 0:

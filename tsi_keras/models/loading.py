@@ -36,7 +36,9 @@ def find_model_file(run_or_file: str | Path) -> Path:
     return path
 
 
-def load_classifier(run_or_file: str | Path, *, compile: bool = False) -> VideoClassifier:
+def load_classifier(
+    run_or_file: str | Path, *, compile: bool = False
+) -> VideoClassifier:
     """Load a `VideoClassifier`.
 
     Args:

@@ -81,7 +81,9 @@ def list_temporal() -> dict[str, str]:
 
 register_temporal("none", "no temporal module: TSN, frames are averaged", {})
 register_temporal(
-    "tim", "TEINet's depthwise temporal convolution in CTI's place", {"tim": TemporalConv1D}
+    "tim",
+    "TEINet's depthwise temporal convolution in CTI's place",
+    {"tim": TemporalConv1D},
 )
 register_temporal(
     "sme", "salient motion excitation alone", {"sme": SalientMotionExcitation}
@@ -92,7 +94,9 @@ register_temporal(
     {"sme": SalientMotionExcitation, "tim": TemporalConv1D},
 )
 register_temporal(
-    "cti", "cross-scale temporal integration alone", {"cti": CrossScaleTemporalIntegration}
+    "cti",
+    "cross-scale temporal integration alone",
+    {"cti": CrossScaleTemporalIntegration},
 )
 register_temporal(
     "tsi",

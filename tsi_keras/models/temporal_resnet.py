@@ -92,7 +92,13 @@ class TemporalResNet(keras.Model):
         for stage in range(2, 6):
             width = base_width * 2 ** (stage - 2)
             for block in _blocks(
-                stage, counts[stage - 2], width, expansion, x.shape[-1], placement, chosen
+                stage,
+                counts[stage - 2],
+                width,
+                expansion,
+                x.shape[-1],
+                placement,
+                chosen,
             ):
                 x = block_function(x, block)
         outputs = UnfoldFrames(num_frames, name="unfold_frames")(x)

@@ -108,7 +108,11 @@ class VideoClassifier(keras.Model):
 
 
 def _check(num_classes, dropout, class_names):
-    if isinstance(num_classes, bool) or int(num_classes) != num_classes or num_classes < 2:
+    if (
+        isinstance(num_classes, bool)
+        or int(num_classes) != num_classes
+        or num_classes < 2
+    ):
         raise ValueError(
             "`num_classes` must be an integer of at least 2. "
             f"Received: num_classes={num_classes!r}"

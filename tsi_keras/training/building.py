@@ -48,12 +48,16 @@ def clip_options(config: Config) -> ClipOptions:
     )
 
 
-def build_classifier(config: Config, class_names: Sequence[str]) -> VideoClassifier:
+def build_classifier(
+    config: Config, class_names: Sequence[str], *, fps: float | None = None
+) -> VideoClassifier:
     """Build the network of a configuration, with random weights.
 
     Args:
         config: the configuration; `train.mixed_precision` decides the dtypes.
         class_names: names of the classes in the order of the labels.
+        fps: frames per second that the records were thinned to; None if they hold
+            every frame. The model carries it to the prediction of video files.
 
     Returns:
         A built `VideoClassifier`, uint8 or float `(N, T, H, W, 3)` -> float32
@@ -69,7 +73,10 @@ def build_classifier(config: Config, class_names: Sequence[str]) -> VideoClassif
             return video_resnet(
                 num_classes=len(class_names),
                 class_names=list(class_names),
-                preprocessing=config.data.model_dump(include=_PREPROCESSING),
+                preprocessing={
+                    **config.data.model_dump(include=_PREPROCESSING),
+                    "fps": fps,
+                },
                 **options,
             )
         except ValueError as error:

@@ -103,7 +103,10 @@ def open_run(
     if resume and not overwrite and _has_content(run.root):
         _check_same_run(run, config, info)
         return run
-    run = RunFolder(claim_output(output, overwrite=overwrite, resume=resume))
+    folder = claim_output(
+        output, overwrite=overwrite, resume=resume, marks=[run.config.name]
+    )
+    run = RunFolder(folder)
     write_text(run.config, dump_config(config))
     write_json(run.summary, {"status": "running", "dataset": describe_dataset(info)})
     return run

@@ -111,7 +111,7 @@ def train(
     keras.utils.set_random_seed(config.train.seed)
     # The network comes before the folder: a wrong option must not cost an old run.
     with strategy.scope():
-        model = build_classifier(config, info.class_names)
+        model = build_classifier(config, info.class_names, fps=info.options.get("fps"))
         compile_classifier(model, config, _steps_per_epoch(config, info))
     run = open_run(output, config, info, overwrite=overwrite, resume=resume)
     if read_json(run.summary)["status"] == "running":

@@ -4,41 +4,43 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from tsi_keras.utils.errors import InputError
 
 
 def claim_output(
-    path: str | Path, *, overwrite: bool = False, resume: bool = False
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool | None = None,
+    marks: Collection[str] = (),
 ) -> Path:
     """Return `path` as an existing folder that this run may fill.
 
     Args:
         path: folder to write to; it is created when missing.
         overwrite: remove what an earlier run left there.
-        resume: keep what an earlier run left there and go on from it.
+        resume: keep what an earlier run left there and go on from it; None when the
+            command has no such switch.
+        marks: names of which one lies in every folder an earlier run left; what holds
+            none of them is never removed. Empty: anything may be.
 
     Returns:
         The folder as an absolute `Path`.
 
     Raises:
-        InputError: both switches are given, `path` is a file, cannot be created,
-            or is not empty and neither switch allows that.
+        InputError: both switches are given, `path` is a file, cannot be created, or is
+            not empty and neither switch allows that.
     """
     folder = Path(path).expanduser().absolute()
     if overwrite and resume:
         raise InputError("`--overwrite` and `--resume` exclude each other; give one.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`--output` must be a folder. Received a file: {folder}")
-    if folder.is_dir() and any(folder.iterdir()):
-        if overwrite:
-            shutil.rmtree(folder)
-        elif not resume:
-            raise InputError(
-                f"`--output` {folder} is not empty; nothing was written. Choose another "
-                "folder, or add --resume to go on or --overwrite to start anew."
-            )
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        _remove_earlier(folder, overwrite, resume is not None, marks)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -46,6 +48,23 @@ def claim_output(
             f"`--output` {folder} cannot be created: {error.strerror}."
         ) from error
     return folder
+
+
+def _remove_earlier(
+    folder: Path, overwrite: bool, resumable: bool, marks: Collection[str]
+) -> None:
+    if not overwrite:
+        choices = "add --resume to go on or --overwrite to start anew"
+        raise InputError(
+            f"`--output` {folder} is not empty; nothing was written. Choose another "
+            f"folder, or {choices if resumable else 'add --overwrite to replace it'}."
+        )
+    if marks and not any((folder / name).exists() for name in marks):
+        raise InputError(
+            f"`--overwrite`: {folder} holds nothing this command wrote (none of "
+            f"{', '.join(marks)}); nothing was removed. Choose another folder."
+        )
+    shutil.rmtree(folder)
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -18,7 +18,6 @@ from tsi_keras.data.synthetic.options import SyntheticOptions
 from tsi_keras.data.synthetic.options import check_integer
 from tsi_keras.data.synthetic.rendering import render_clip
 from tsi_keras.utils.console import progress
-from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import write_json
 
@@ -68,7 +67,7 @@ def write_dataset(
     check_integer("videos_per_class", videos_per_class, 1, 100_000)
     check_integer("seed", seed, 0, 2**63 - 1)
     check_integer("workers", workers, 1, 512)
-    folder = _claim(output, overwrite)
+    folder = claim_output(output, overwrite=overwrite, marks=(INFO_FILE, *CLASSES))
     for name in options.classes:
         (folder / name).mkdir()
     jobs = [(name, i) for i in range(videos_per_class) for name in options.classes]
@@ -171,17 +170,6 @@ def _render_file(
 def video_seed(seed: int, class_name: str, index: int) -> tuple[int, int, int]:
     """Seed for `render_clip` of video `index` of a class in a set with seed `seed`."""
     return seed, CLASSES.index(class_name), index
-
-
-def _claim(output: str | Path, overwrite: bool) -> Path:
-    """`claim_output` for a command that cannot resume."""
-    folder = Path(output).expanduser()
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise InputError(
-            f"`--output` {folder} is not empty; nothing was written. Choose another "
-            "folder, or add --overwrite to remove what is there."
-        )
-    return claim_output(folder, overwrite=overwrite)
 
 
 def _info(

@@ -1,0 +1,83 @@
+"""Output folders and atomic writes."""
+
+import pytest
+from rich.console import Console
+
+from pipelines._command import run
+from tsi_keras.utils import console
+from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import claim_output
+from tsi_keras.utils.files import read_json
+from tsi_keras.utils.files import write_json
+
+
+def filled(tmp_path, name="earlier.txt"):
+    (tmp_path / name).write_text("precious")
+    return tmp_path
+
+
+def test_a_new_folder_is_made(tmp_path):
+    assert claim_output(tmp_path / "a" / "b").is_dir()
+
+
+def test_a_filled_folder_is_refused_and_kept(tmp_path):
+    with pytest.raises(InputError, match="not empty.*--overwrite to replace"):
+        claim_output(filled(tmp_path))
+    with pytest.raises(InputError, match="--resume to go on"):
+        claim_output(tmp_path, resume=False)
+    assert (tmp_path / "earlier.txt").read_text() == "precious"
+
+
+def test_overwrite_removes_only_what_carries_a_mark(tmp_path):
+    with pytest.raises(InputError, match="none of run.json"):
+        claim_output(filled(tmp_path), overwrite=True, marks=["run.json"])
+    assert (tmp_path / "earlier.txt").exists()
+    (tmp_path / "run.json").write_text("{}")
+    claim_output(tmp_path, overwrite=True, marks=["run.json"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_keeps_everything(tmp_path):
+    claim_output(filled(tmp_path), resume=True)
+    assert (tmp_path / "earlier.txt").exists()
+
+
+def test_impossible_outputs(tmp_path):
+    file = filled(tmp_path) / "earlier.txt"
+    with pytest.raises(InputError, match="Received a file"):
+        claim_output(file)
+    with pytest.raises(InputError, match="cannot be created"):
+        claim_output(file / "below")
+    with pytest.raises(InputError, match="exclude each other"):
+        claim_output(tmp_path, overwrite=True, resume=True)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"x": object()})
+    assert read_json(path) == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_unreadable_json_is_named(tmp_path):
+    with pytest.raises(InputError, match="gone.json does not exist"):
+        read_json(tmp_path / "gone.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(InputError, match="bad.json is not readable JSON"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_commands_turn_bad_input_into_one_line_and_status_2(capsys):
+    def main(argv):
+        raise InputError("`--data` is missing.")
+
+    assert run(main, []) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error: `--data` is missing.\n"
+
+
+def test_tables_show_brackets_as_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(console, "console", Console(width=60))
+    console.print_table("t", ["name", "value"], [["[a]0.mp4", 1.25]])
+    assert "[a]0.mp4" in capsys.readouterr().out
