@@ -217,7 +217,9 @@ def test_weights_file_reproduces_the_network(tmp_path):
 
 
 def test_config_is_json_and_rebuilds_the_same_network():
-    backbone = TemporalResNet(26, "tsi", stages=(3, 4), blocks=[[0], [1]], base_width=16)
+    backbone = TemporalResNet(
+        26, "tsi", stages=(3, 4), blocks=[[0], [1]], base_width=16
+    )
     config = json.loads(json.dumps(backbone.get_config()))
     again = TemporalResNet.from_config(config)
     assert json.loads(json.dumps(again.get_config())) == config

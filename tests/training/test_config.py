@@ -171,4 +171,7 @@ def test_recipes_in_the_repository(repository):
 def test_demos_differ_in_the_temporal_module_only(repository):
     tsi = load_config(repository / "configs" / "demo_tsi.yaml")
     tsn = load_config(repository / "configs" / "demo_tsn.yaml")
-    assert [text.split()[0] for text in differences(tsi, tsn)] == ["`model.temporal`"]
+    assert [text.split()[0] for text in differences(tsi, tsn)] == [
+        "`model.temporal`",
+        "`model.temporal_options`",
+    ]

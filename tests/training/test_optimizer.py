@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tsi_keras.training.distribution import make_strategy
+from tsi_keras.training.optimizer import ClippedAdamW
 from tsi_keras.training.optimizer import GroupedSGD
 from tsi_keras.training.optimizer import ParameterGroup
 from tsi_keras.training.optimizer import ReplicaLossScale
@@ -93,6 +94,42 @@ def test_clips_after_the_sum_over_replicas(two_replicas):
     assert np.abs(one - one_step(two_replicas, keras_own, x)).max() > 0.1
 
 
+def test_adamw_clips_after_the_sum_over_replicas(two_replicas):
+    """Adam hides a common scale in its first step, so both clip to below its epsilon."""
+    x = np.array([[100, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]], "float32")
+    ours = lambda: ClippedAdamW(1.0, 0.0, 1e-2, epsilon=1e-2)  # noqa: E731
+    keras_own = lambda: keras.optimizers.AdamW(  # noqa: E731
+        1.0, 0.0, epsilon=1e-2, global_clipnorm=1e-2
+    )
+    one = one_step(tf.distribute.get_strategy(), ours, x)
+    np.testing.assert_allclose(one, one_step(two_replicas, ours, x), atol=1e-6)
+    one = one_step(tf.distribute.get_strategy(), keras_own, x)
+    assert np.abs(one - one_step(two_replicas, keras_own, x)).max() > 0.01
+
+
+def test_adamw_equals_keras_without_clipping_and_spares_biases():
+    rng = np.random.default_rng(0)
+    results = []
+    for make in (ClippedAdamW, keras.optimizers.AdamW):
+        weights = [
+            keras.Variable(np.ones((2, 3), "float32"), name="kernel"),
+            keras.Variable(np.ones(3, "float32"), name="bias"),
+        ]
+        clip = {"clip_norm": None} if make is ClippedAdamW else {}
+        optimizer = make(0.1, weight_decay=0.5, **clip)
+        if make is keras.optimizers.AdamW:
+            optimizer.exclude_from_weight_decay(var_list=[weights[1]])
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            gradients = [
+                tf.constant(rng.normal(size=w.shape), "float32") for w in weights
+            ]
+            optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        results.append([w.numpy() for w in weights])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_overflow_on_any_replica_skips_the_step(two_replicas):
     x = np.ones((4, 3), "float32")
     x[3] = np.inf
@@ -136,6 +173,13 @@ def test_saved_with_a_compiled_model(tmp_path):
         model.optimizer.variables, restored.optimizer.variables, strict=True
     ):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_adamw_is_serializable():
+    optimizer = ClippedAdamW(StepDecay(0.5, [3], 0.2), 1e-3, 2.0)
+    config = keras.saving.serialize_keras_object(optimizer)
+    restored = keras.saving.deserialize_keras_object(config)
+    assert restored.get_config() == optimizer.get_config()
 
 
 def test_missing_head_is_an_error():

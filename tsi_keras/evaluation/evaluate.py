@@ -1,6 +1,7 @@
 """Score a classifier on a split of a prepared data set."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from datetime import timezone
@@ -57,8 +58,8 @@ def evaluate(
         num_frames: if given, must be the clip length the model was built for.
         output: folder for the report's files; without it nothing is written.
         overwrite: replace what `output` held.
-        sheet_clips: how many videos `clips.png` shows, spread over the split; 0 for
-            no picture.
+        sheet_clips: how many videos `clips.png` shows, of different classes as far as
+            there are so many; 0 for no picture.
 
     Returns:
         The report; its figures are NumPy float64 computations on the logits.
@@ -85,7 +86,7 @@ def evaluate(
     _claim(output, overwrite=overwrite, inputs=[source, info.folder])
 
     start = time.perf_counter()
-    sheet = _Sheet.over(info.split(split).num_videos, sheet_clips if output else 0)
+    sheet = _Sheet(info.num_classes, sheet_clips if output else 0)
     report = _score(model, info, split, batch_size, sheet)
     _check_complete(report, info, split)
     seconds = time.perf_counter() - start
@@ -99,23 +100,26 @@ def evaluate(
 
 
 class _Sheet:
-    """Remembers a few clips on their way through the model, to draw them later."""
+    """Remembers a few clips on their way through the model, to draw them later.
 
-    def __init__(self, positions: list[int]):
-        self.positions = positions
+    The first ones of every class: a choice that knows nothing of the predictions.
+    """
+
+    def __init__(self, num_classes: int, wanted: int):
+        self.wanted = wanted
+        self.per_class = -(-wanted // max(num_classes, 1))
+        self.positions: list[int] = []
         self.clips: list[np.ndarray] = []
+        self._counts: Counter[int] = Counter()
         self._seen = 0
 
-    @classmethod
-    def over(cls, num_videos: int, wanted: int) -> "_Sheet":
-        """Positions spread evenly over a split."""
-        spread = np.linspace(0, max(num_videos - 1, 0), min(wanted, num_videos))
-        return cls(sorted({round(position) for position in spread}))
-
-    def add(self, frames: np.ndarray) -> None:
-        """Look at the next batch, uint8 `(B, T, H, W, 3)`."""
-        for offset, clip in enumerate(frames):
-            if self._seen + offset in self.positions:
+    def add(self, frames: np.ndarray, labels: np.ndarray) -> None:
+        """Look at the next batch, uint8 `(B, T, H, W, 3)`, and its labels `(B,)`."""
+        for offset, (clip, label) in enumerate(zip(frames, labels, strict=True)):
+            room = len(self.clips) < self.wanted
+            if room and self._counts[int(label)] < self.per_class:
+                self._counts[int(label)] += 1
+                self.positions.append(self._seen + offset)
                 self.clips.append(clip)
         self._seen += len(frames)
 
@@ -178,7 +182,7 @@ def _score(
     with progress("videos") as bar:
         task = bar.add_task(f"scoring {split}", total=info.split(split).num_videos)
         for frames, batch_labels, batch_ids in _batches(dataset, info, split):
-            sheet.add(frames.numpy())
+            sheet.add(frames.numpy(), batch_labels.numpy())
             logits.append(model.predict_on_batch(frames))
             labels.append(batch_labels.numpy())
             ids += [name.decode("utf-8") for name in batch_ids.numpy()]

@@ -14,6 +14,7 @@ def video_resnet(
     dropout: float = 0.5,
     class_names: Sequence[str] | None = None,
     preprocessing: dict | None = None,
+    head_stddev: float = 0.001,
     weights: str | None = None,
     name: str | None = None,
     **backbone_options,
@@ -28,6 +29,7 @@ def video_resnet(
         dropout: rate before the classifier.
         class_names: names in the order of the logits, or None.
         preprocessing: as for `VideoClassifier`.
+        head_stddev: as for `VideoClassifier`.
         weights: path of a `.weights.h5` file saved from the same network, or None for
             random weights.
         name: of the model.
@@ -49,7 +51,13 @@ def video_resnet(
         depth=depth, temporal=temporal, num_frames=num_frames, **backbone_options
     )
     model = VideoClassifier(
-        backbone, num_classes, dropout, class_names, preprocessing, name=name
+        backbone,
+        num_classes,
+        dropout,
+        class_names,
+        preprocessing,
+        head_stddev,
+        name=name,
     )
     if weights is not None:
         model.load_weights(weights)

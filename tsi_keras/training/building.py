@@ -10,6 +10,7 @@ from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.models import VideoClassifier
 from tsi_keras.models import video_resnet
 from tsi_keras.training.config import Config
+from tsi_keras.training.optimizer import ClippedAdamW
 from tsi_keras.training.optimizer import GroupedSGD
 from tsi_keras.training.optimizer import ReplicaLossScale
 from tsi_keras.training.schedule import make_schedule
@@ -111,12 +112,15 @@ def compile_classifier(
 def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Return the recipe's optimizer, with loss scaling under mixed_float16."""
     train = config.train
-    optimizer = GroupedSGD(
-        learning_rate=make_schedule(train, steps_per_epoch),
-        momentum=train.momentum,
-        weight_decay=train.weight_decay,
-        clip_norm=train.clip_norm,
-    )
+    common = {
+        "learning_rate": make_schedule(train, steps_per_epoch),
+        "weight_decay": train.weight_decay,
+        "clip_norm": train.clip_norm,
+    }
+    if train.optimizer == "adamw":
+        optimizer = ClippedAdamW(**common)
+    else:
+        optimizer = GroupedSGD(momentum=train.momentum, **common)
     if train.mixed_precision == "mixed_float16":
         return ReplicaLossScale(optimizer)
     return optimizer

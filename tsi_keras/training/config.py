@@ -52,6 +52,12 @@ class ModelSection(_Section):
     dropout: float = Field(
         0.5, ge=0, lt=1, description="share of the frame features dropped in the head"
     )
+    head_stddev: float = Field(
+        0.001,
+        ge=0,
+        description="spread of the head's first weights; 0.001 suits pretrained "
+        "networks, about 0.1 lets a network start from nothing",
+    )
 
     @model_validator(mode="after")
     def _check_stages(self) -> "ModelSection":
@@ -110,6 +116,9 @@ class TrainSection(_Section):
     batch_size: int = Field(
         64, ge=1, description="clips in a step, over all devices together"
     )
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd", description="the paper's SGD with TSN's groups, or AdamW without groups"
+    )
     learning_rate: float = Field(0.01, gt=0, description="initial learning rate")
     reference_batch_size: int | None = Field(
         None,
@@ -128,7 +137,9 @@ class TrainSection(_Section):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(
-        5e-4, ge=0, description="coupled L2 decay; biases and BatchNorm are exempt"
+        5e-4,
+        ge=0,
+        description="decay, coupled (sgd) or decoupled (adamw); not of biases and BN",
     )
     clip_norm: float | None = Field(
         20.0,

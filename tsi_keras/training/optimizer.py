@@ -1,4 +1,4 @@
-"""SGD as TSN, TSM, TEA and TSI use it: PyTorch's update with parameter groups."""
+"""Optimizers: SGD as TSN, TSM, TEA and TSI use it, and AdamW for small networks."""
 
 import re
 from collections.abc import Sequence
@@ -49,8 +49,73 @@ def tsn_groups(head: str = "classifier") -> tuple[ParameterGroup, ...]:
     )
 
 
+class _ClipAfterReduction:
+    """Clips the gradients by `clip_norm` once they are summed over the replicas.
+
+    Keras clips every replica's share before the sum, so that the number of replicas
+    would change the training.
+    """
+
+    clip_norm: float | None
+
+    def _set_clip_norm(self, clip_norm: float | None) -> None:
+        if clip_norm is not None and clip_norm <= 0:
+            raise ValueError(
+                f"`clip_norm` must be above 0 or None. Received: clip_norm={clip_norm}"
+            )
+        self.clip_norm = clip_norm
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        if self.clip_norm is None:
+            return reduced
+        gradients = [gradient for gradient, _ in reduced]
+        clipped = clip_by_global_norm(gradients, self.clip_norm)
+        return [(g, v) for g, (_, v) in zip(clipped, reduced, strict=True)]
+
+
 @keras.saving.register_keras_serializable("tsi_keras")
-class GroupedSGD(keras.optimizers.Optimizer):
+class ClippedAdamW(_ClipAfterReduction, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` whose clipping does not depend on the replicas.
+
+    The gradients are clipped by their common norm after they were summed over the
+    replicas; biases and the parameters of BatchNorm do not decay.
+
+    Args:
+        learning_rate: float or `LearningRateSchedule`. Defaults to `0.001`.
+        weight_decay: float. Decoupled decay. Defaults to `5e-4`.
+        clip_norm: float or None. Largest global norm. Defaults to `1`.
+        **kwargs: further arguments of `keras.optimizers.AdamW`.
+
+    Example:
+        ```python
+        model.compile(ClippedAdamW(0.002), "sparse_categorical_crossentropy")
+        ```
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay: float = 5e-4,
+        clip_norm: float | None = 1.0,
+        name: str = "clipped_adamw",
+        **kwargs,
+    ):
+        super().__init__(learning_rate, weight_decay, name=name, **kwargs)
+        self._set_clip_norm(clip_norm)
+
+    def build(self, variables):
+        """Create the moments, and exempt what does not decay."""
+        if not self.built:
+            self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        super().build(variables)
+
+    def get_config(self):
+        return {**super().get_config(), "clip_norm": self.clip_norm}
+
+
+@keras.saving.register_keras_serializable("tsi_keras")
+class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
     """SGD with coupled weight decay, parameter groups and true global clipping.
 
     For the gradient `g`, weight `w`, velocity `v` and a group's factors `a`, `b`:
@@ -91,13 +156,9 @@ class GroupedSGD(keras.optimizers.Optimizer):
     ):
         # The base class would apply its own decoupled decay and clip per replica.
         super().__init__(learning_rate, name=name)
-        if clip_norm is not None and clip_norm <= 0:
-            raise ValueError(
-                f"`clip_norm` must be above 0 or None. Received: clip_norm={clip_norm}"
-            )
+        self._set_clip_norm(clip_norm)
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
-        self.clip_norm = clip_norm
         self.groups = [
             asdict(group) if isinstance(group, ParameterGroup) else dict(group)
             for group in (tsn_groups() if groups is None else groups)
@@ -133,15 +194,6 @@ class GroupedSGD(keras.optimizers.Optimizer):
         ):
             names[group.name].append(variable.path)
         return names
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Sum over the replicas, then clip: only now is the norm the batch's norm."""
-        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
-        if self.clip_norm is None:
-            return reduced
-        gradients = [gradient for gradient, _ in reduced]
-        clipped = clip_by_global_norm(gradients, self.clip_norm)
-        return [(g, v) for g, (_, v) in zip(clipped, reduced, strict=True)]
 
     def get_config(self):
         learning_rate = super().get_config()["learning_rate"]
