@@ -8,6 +8,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed-from-lock
+JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 # TensorFlow's CUDA registration messages say nothing on a machine without a GPU.
@@ -16,15 +17,15 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: demo test test-all lint clean environment
 
 demo: $(READY)
-	$(BIN)/python -m pipelines.demo --output demo --overwrite
+	$(BIN)/python -m pipelines.demo --output demo --overwrite --expect-margin 40
 
 test: $(READY) lint
-	$(PYTEST) -m "not slow"
-	KERAS_BACKEND=jax $(PYTEST) -m "not slow" tests/layers tests/models
+	$(PYTEST) -n $(JOBS) -m "not slow"
+	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m "not slow" tests/layers
 
 test-all: $(READY) lint
-	$(PYTEST)
-	KERAS_BACKEND=jax $(PYTEST) tests/layers tests/models
+	$(PYTEST) -n $(JOBS)
+	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) tests/layers tests/models
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -160,6 +160,36 @@ def test_a_callable_is_a_temporal_module(tmp_path):
     np.testing.assert_array_equal(loaded(clips()), model(clips()))
 
 
+def test_a_layer_class_is_a_temporal_module(tmp_path):
+    model = small(TemporalConv1D)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.temporal is TemporalConv1D
+    np.testing.assert_array_equal(loaded(clips()), model(clips()))
+
+
+def test_frozen_layers_stay_frozen(tmp_path):
+    model = small("none")
+    model.backbone.get_layer("conv1").trainable = False
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.backbone.get_layer("conv1").trainable
+    assert len(loaded.trainable_variables) == len(model.trainable_variables)
+
+
+def test_float_frames_are_not_rounded_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = small("none").backbone
+    finally:
+        keras.config.set_dtype_policy("float32")
+    normalized = backbone.get_layer("normalization").output
+    model = keras.Model(backbone.input, normalized)
+    model.autocast = False
+    grey = model(np.full((1, 4, 8, 8, 3), 200.4, "float32"))
+    assert float(grey[0, 0, 0, 0]) == pytest.approx((200.4 / 255 - 0.485) / 0.229, 1e-6)
+
+
 def test_a_registered_name_is_a_temporal_module():
     register_temporal("wide", "five frames", {"wide": wide_convolution})
     assert small("wide").backbone.get_layer("layer1_0_wide").kernel_size == 5
@@ -228,9 +258,9 @@ def test_config_is_json_and_rebuilds_the_same_network():
 
 def test_importing_models_loads_none_of_the_heavy_packages():
     code = (
-        "import sys, tsi_keras.models; "
-        "print([m for m in ('tensorflow_io', 'official', 'av', 'matplotlib') "
-        "if m in sys.modules])"
+        "import sys, keras; before = set(sys.modules); import tsi_keras.models; "
+        "heavy = {'tensorflow_io', 'official', 'av', 'matplotlib'}; "
+        "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert out.stdout.strip() == "[]", out.stderr
@@ -272,6 +302,7 @@ def test_classifier_over_any_backbone():
     inputs = keras.Input((4, 16, 16, 3))
     features = keras.layers.Conv3D(6, (1, 3, 3))(inputs)
     backbone = keras.Model(inputs, features)
-    backbone.num_frames, backbone.temporal = 4, None
+    backbone.num_frames = 4
     model = VideoClassifier(backbone, 3)
     assert model(clips(size=16)).shape == (2, 3)
+    assert model.temporal is None

@@ -242,6 +242,13 @@ def _notes(model: VideoClassifier) -> list[str]:
     return ["The model carries no class names; those of the data set were taken."]
 
 
+def _name_of(temporal: Any) -> str | None:
+    """A registered name, or that of a callable."""
+    if temporal is None or isinstance(temporal, str):
+        return temporal
+    return getattr(temporal, "__name__", repr(temporal))
+
+
 def _context(
     model: VideoClassifier,
     source: Path | None,
@@ -264,7 +271,7 @@ def _context(
             "file": source and str(source),
             "sha256": source and file_sha256(source),
             "name": model.name,
-            "temporal": model.temporal,
+            "temporal": _name_of(model.temporal),
         },
         "data": {
             "folder": str(info.folder),

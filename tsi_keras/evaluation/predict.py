@@ -72,10 +72,11 @@ def predict_videos(
 ) -> list[Prediction]:
     """Classify video files as the evaluation would, one clip and centre crop each.
 
-    Files are decoded at the frame rate and short side the model's `preprocessing`
-    names (12 frames per second unless it has `fps`), sampled and cropped by the
-    functions the evaluation uses. Scores differ from those of the same videos in
-    TFRecords by the JPEG compression of the records only.
+    Files are decoded as the model's `preprocessing` says its records were (`fps`,
+    `stored_short_side`, `min_frames`; without them 12 frames per second at the model's
+    own short side), then sampled and cropped by the functions the evaluation uses.
+    Scores differ from those of the same videos in TFRecords by the records' JPEG
+    compression only.
 
     Args:
         model: the classifier.
@@ -100,13 +101,13 @@ def predict_videos(
         if value < 1:
             raise InputError(f"`{name}` must be 1 or more. Received: {value}")
     paths = [Path(path) for path in paths]
-    options, fps = clip_options(model), _fps(model)
+    options, decoding = clip_options(model), _decoding(model)
     results: dict[int, Prediction] = {}
     batch: list[tuple[int, np.ndarray]] = []
     with progress("videos") as bar:
         for number, path in enumerate(bar.track(paths, description="predicting")):
             try:
-                batch.append((number, read_clip(path, options, fps=fps)))
+                batch.append((number, read_clip(path, options, **decoding)))
             except VideoError as error:
                 results[number] = Prediction(path, error=error.reason)
             if len(batch) == batch_size or (batch and number == len(paths) - 1):
@@ -116,7 +117,12 @@ def predict_videos(
 
 
 def read_clip(
-    path: str | Path, options: ClipOptions, *, fps: float | None
+    path: str | Path,
+    options: ClipOptions,
+    *,
+    fps: float | None,
+    short_side: int | None = None,
+    min_frames: int = 2,
 ) -> np.ndarray:
     """Return the clip of a video file on which a model is evaluated.
 
@@ -125,6 +131,8 @@ def read_clip(
         options: clip length and sizes.
         fps: frames per second to sample from, as in the preparation of the records;
             None keeps every frame.
+        short_side: that of the records; None decodes at the size of the file.
+        min_frames: fewest frames of a usable video.
 
     Returns:
         uint8 `(num_frames, crop_size, crop_size, 3)`, RGB.
@@ -132,7 +140,8 @@ def read_clip(
     Raises:
         VideoError: the file cannot be decoded.
     """
-    frames = read_video(path, short_side=options.short_side, fps=fps).frames
+    video = read_video(path, short_side=short_side, fps=fps, min_frames=min_frames)
+    frames = video.frames
     chosen = segment_indices(len(frames), options.num_frames)
     clip = resize_and_center_crop(
         tf.constant(np.stack([frames[i] for i in chosen])),
@@ -155,9 +164,14 @@ def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     ]
 
 
-def _fps(model: VideoClassifier) -> float | None:
-    """Frame rate of the model's records; None, if stated, keeps every frame."""
-    return model.preprocessing.get("fps", DEFAULT_FPS)
+def _decoding(model: VideoClassifier) -> dict[str, Any]:
+    """How the model's records were made from videos, as arguments of `read_clip`."""
+    stated = model.preprocessing
+    return {
+        "fps": stated.get("fps", DEFAULT_FPS),
+        "short_side": stated.get("stored_short_side", stated["short_side"]),
+        "min_frames": stated.get("min_frames", 2),
+    }
 
 
 def _classify(

@@ -61,7 +61,7 @@ def load_classifier(
     path = find_model_file(run_or_file)
     try:
         model = keras.saving.load_model(path, compile=compile)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(f"`--model` {path} cannot be loaded: {first_line}") from error
     if not isinstance(model, VideoClassifier):

@@ -39,7 +39,8 @@ class TemporalResNet(keras.Model):
             101 (bottlenecks, modules after the 3x3 convolution). Always on the residual
             branch.
         temporal: a name of `list_temporal()` (`"none"` gives TSN), or a callable
-            `(num_frames, name) -> Layer` on frame maps `(N*T, H, W, C)`.
+            `(num_frames, name) -> Layer` on frame maps `(N*T, H, W, C)`. To be saved, it
+            must be registered with Keras, or given a name by `register_temporal`.
         num_frames: frames per clip, T.
         stages: residual stages with modules, 2 to 5.
         blocks: `"all"`, `"first"` (of each stage), or one list of indices per stage.
@@ -87,7 +88,8 @@ class TemporalResNet(keras.Model):
         placement = TemporalPlacement(temporal, num_frames, fusion, temporal_options)
         chosen = chosen_blocks(stages, blocks, counts)
         inputs = keras.Input((num_frames, *input_shape), name="frames")
-        x = FoldFrames(name="fold_frames")(inputs)
+        # float32: mixed precision must not round frames before the normalisation.
+        x = FoldFrames(dtype="float32", name="fold_frames")(inputs)
         x = build_stem(normalize(x), base_width, stem)
         for stage in range(2, 6):
             width = base_width * 2 ** (stage - 2)
@@ -104,6 +106,7 @@ class TemporalResNet(keras.Model):
         outputs = UnfoldFrames(num_frames, name="unfold_frames")(x)
         kwargs.setdefault("name", f"temporal_resnet{depth}")
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.autocast = False
 
         # === Config ===
         self.depth = depth
@@ -118,14 +121,12 @@ class TemporalResNet(keras.Model):
         self.stem = stem
 
     def get_config(self):
-        temporal = self.temporal
-        if callable(temporal):
-            temporal = keras.saving.serialize_keras_object(temporal)
         return {
             "name": self.name,
             "trainable": self.trainable,
             "depth": self.depth,
-            "temporal": temporal,
+            "temporal": _serialize_temporal(self.temporal),
+            "frozen": frozen_layers(self),
             "num_frames": self.num_frames,
             "stages": list(self.stages),
             "blocks": self.blocks,
@@ -139,11 +140,46 @@ class TemporalResNet(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        if isinstance(config["temporal"], dict):
-            config["temporal"] = keras.saving.deserialize_keras_object(
-                config["temporal"], custom_objects=custom_objects
-            )
-        return cls(**config)
+        frozen = config.pop("frozen", ())
+        temporal = _deserialize_temporal(config.pop("temporal"), custom_objects)
+        return freeze_layers(cls(temporal=temporal, **config), frozen)
+
+
+def frozen_layers(model) -> list[str]:
+    """Names of the layers a user froze one by one."""
+    return [x.name for x in model.layers if not x.trainable] if model.trainable else []
+
+
+def freeze_layers(model, names):
+    """Freeze the layers of these names and return the model."""
+    for name in names:
+        model.get_layer(name).trainable = False
+    return model
+
+
+def _serialize_temporal(temporal):
+    """A name as it is, a Layer class by its registered name, a function by Keras."""
+    if isinstance(temporal, str):
+        return temporal
+    if not isinstance(temporal, type):
+        return keras.saving.serialize_keras_object(temporal)
+    name = keras.saving.get_registered_name(temporal)
+    if keras.saving.get_registered_object(name) is not temporal:
+        raise ValueError(
+            f"`temporal={temporal.__name__}` can be saved only if the class is decorated "
+            "with @keras.saving.register_keras_serializable()."
+        )
+    return {"layer": name}
+
+
+def _deserialize_temporal(temporal, custom_objects):
+    if isinstance(temporal, str):
+        return temporal
+    if "layer" in temporal:
+        return keras.saving.get_registered_object(temporal["layer"], custom_objects)
+    return keras.saving.deserialize_keras_object(
+        temporal, custom_objects=custom_objects
+    )
 
 
 def _blocks(stage, count, width, expansion, channels, temporal, chosen):

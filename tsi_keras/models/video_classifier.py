@@ -73,6 +73,7 @@ class VideoClassifier(keras.Model):
         logits = ops.mean(x, axis=1)
         kwargs.setdefault("name", "video_classifier")
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
+        self.autocast = False  # frames reach the normalisation unrounded
 
         # === Config ===
         self.backbone = backbone
@@ -89,8 +90,8 @@ class VideoClassifier(keras.Model):
 
     @property
     def temporal(self):
-        """The backbone's temporal module: a registered name or a callable."""
-        return self.backbone.temporal
+        """The backbone's temporal module: a registered name, a callable, or None."""
+        return getattr(self.backbone, "temporal", None)
 
     def get_config(self):
         return {

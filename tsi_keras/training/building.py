@@ -1,8 +1,10 @@
 """From a configuration to a compiled model: classifier, loss, metrics, optimizer."""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 
@@ -50,15 +52,18 @@ def clip_options(config: Config) -> ClipOptions:
 
 
 def build_classifier(
-    config: Config, class_names: Sequence[str], *, fps: float | None = None
+    config: Config,
+    class_names: Sequence[str],
+    *,
+    records: Mapping[str, Any] | None = None,
 ) -> VideoClassifier:
     """Build the network of a configuration, with random weights.
 
     Args:
         config: the configuration; `train.mixed_precision` decides the dtypes.
         class_names: names of the classes in the order of the labels.
-        fps: frames per second that the records were thinned to; None if they hold
-            every frame. The model carries it to the prediction of video files.
+        records: options the records were prepared with (`DatasetInfo.options`). The
+            model carries frame rate and stored size on to the prediction of files.
 
     Returns:
         A built `VideoClassifier`, uint8 or float `(N, T, H, W, 3)` -> float32
@@ -76,12 +81,22 @@ def build_classifier(
                 class_names=list(class_names),
                 preprocessing={
                     **config.data.model_dump(include=_PREPROCESSING),
-                    "fps": fps,
+                    **_stored(records or {}),
                 },
                 **options,
             )
         except ValueError as error:
             raise InputError(f"`model`: {' '.join(str(error).split())}") from error
+
+
+def _stored(records: Mapping[str, Any]) -> dict[str, Any]:
+    """How the frames in the records came from the videos."""
+    names = {
+        "fps": "fps",
+        "short_side": "stored_short_side",
+        "min_frames": "min_frames",
+    }
+    return {new: records[old] for old, new in names.items() if old in records}
 
 
 def compile_classifier(

@@ -91,7 +91,8 @@ def train(
             same configuration and data set; a finished one is left as it is.
 
     Returns:
-        The outcome.
+        The outcome. The random state of Python, NumPy and TensorFlow is left seeded with
+        `train.seed`.
 
     Raises:
         InputError: bad configuration, data set or output folder; nothing was written
@@ -111,7 +112,7 @@ def train(
     keras.utils.set_random_seed(config.train.seed)
     # The network comes before the folder: a wrong option must not cost an old run.
     with strategy.scope():
-        model = build_classifier(config, info.class_names, fps=info.options.get("fps"))
+        model = build_classifier(config, info.class_names, records=info.options)
         compile_classifier(model, config, _steps_per_epoch(config, info))
     run = open_run(output, config, info, overwrite=overwrite, resume=resume)
     if read_json(run.summary)["status"] == "running":
