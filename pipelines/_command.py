@@ -1,10 +1,19 @@
 """What all commands share: exit codes and one-line errors."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def run(main: Callable[[list[str] | None], int], argv: list[str] | None = None) -> int:

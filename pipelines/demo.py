@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from pipelines._command import Parser
 from pipelines._command import exit_with
 from pipelines._command import run
 from tsi_keras.utils.console import console
@@ -32,7 +33,7 @@ class StepFailed(Exception):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipelines.demo`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.demo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

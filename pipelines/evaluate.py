@@ -2,12 +2,13 @@
 
 import argparse
 
+from pipelines._command import Parser
 from pipelines._command import exit_with
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipelines.evaluate`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.evaluate",
         description=__doc__,
         epilog="Writes metrics.json, classes.csv, confusion.csv, confusion.png, "

@@ -2,12 +2,13 @@
 
 import argparse
 
+from pipelines._command import Parser
 from pipelines._command import exit_with
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipelines.export`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.export",
         description=__doc__,
         epilog="Writes OUTPUT/NAME/VERSION/ (signatures serving_default and "

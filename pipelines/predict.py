@@ -4,12 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
+from pipelines._command import Parser
 from pipelines._command import exit_with
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipelines.predict`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.predict",
         description=__doc__,
         epilog="Exit status: 0 when every video was classified, 1 when some could not "

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from textwrap import shorten
 from typing import Any
 
+from pipelines._command import Parser
 from pipelines._command import exit_with
 from tsi_keras.data.preparation import prepare
 from tsi_keras.data.preparation_report import SPLIT_COLUMNS
@@ -19,7 +20,8 @@ from tsi_keras.utils.console import print_table
 _SHOWN = 10  # failures printed; the report lists all
 _EXIT_STATUS = """\
 exit status: 0 when all videos were prepared, or no more failed than --max-failures
-allows; 1 when more failed (the data set is complete with the others and usable) or
+allows; 1 when more failed (the data set is complete with the others and usable,
+unless none could be prepared) or
 the run broke off (go on with --resume); 2 for bad usage or input."""
 
 
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.prepare", description=__doc__, epilog=_EXIT_STATUS
     )
     add = parser.add_argument

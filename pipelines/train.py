@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from pipelines._command import Parser
 from pipelines._command import exit_with
 from tsi_keras.training.config import describe_keys
 from tsi_keras.training.config_io import load_config
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """The command line; configuration keys stay unparsed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pipelines.train",
         description="Train a video classifier; every key of the configuration can be "
         "overridden as --section.key=value.",

@@ -292,7 +292,7 @@ def test_record_without_frames_stops_the_run(tmp_path):
 
 
 def test_missing_folder_split_and_shard_are_named(tmp_path, data):
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="is not a folder"):
         evaluate(tmp_path / "nothing")
     with pytest.raises(InputError, match=r"\['train'\].*'val'"):
         make_dataset(data, "val", SMALL, batch_size=1, training=False)

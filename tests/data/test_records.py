@@ -162,5 +162,5 @@ def test_unreadable_dataset_json(tmp_path, text, message):
 def test_folders_that_are_no_data_set(tmp_path):
     with pytest.raises(InputError, match="holds no dataset.json"):
         load_dataset_info(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="is not a folder"):
         load_dataset_info(tmp_path / "nowhere")

@@ -202,7 +202,7 @@ def test_model_without_preprocessing_is_an_error(data):
     "changed, message",
     [
         (["--model", "nowhere.keras"], "does not exist"),
-        (["--data", "nowhere"], "does not exist"),
+        (["--data", "nowhere"], "is not a folder"),
         (["--split", "holdout"], "must be one of"),
         (["--protocol", "10x3"], "must be one of: 1x1"),
         (["--num-frames", "16"], "is 16, but the model .* for 4 frames"),

@@ -242,12 +242,53 @@ def test_bad_runs_leave_an_old_one_alone(tmp_path, data_dir, name):
 
 def test_data_without_val_split(tmp_path, make_data):
     folder = make_data("no_val", val=0)
-    with pytest.raises(InputError, match="no val split"):
+    with pytest.raises(InputError, match="no videos in a val split"):
         train(CONFIG, folder, tmp_path / "run")
     summary = train(changed(validation=False), folder, tmp_path / "run")
     assert summary.best is None
     assert not (tmp_path / "run" / "best.keras").exists()
     assert load_classifier(tmp_path / "run").num_classes == 3
+
+
+def test_one_class_in_the_records_is_refused(tmp_path, make_data):
+    folder = make_data("one_class")
+    info = json.loads((folder / "dataset.json").read_text())
+    counts = info["splits"]["train"]["counts"]
+    total = sum(counts.values())
+    info["splits"]["train"]["counts"] = dict.fromkeys(counts, 0) | {"a": total}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match="one class only"):
+        train(CONFIG, folder, tmp_path / "run")
+
+
+def test_bad_data_costs_no_earlier_run(tmp_path, make_data):
+    """With --overwrite the old run goes only when the new one can start."""
+    folder = make_data("lost_shard")
+    next(folder.glob("val-*.tfrecord")).unlink()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("an earlier run")
+    with pytest.raises(InputError, match="val-"):
+        train(CONFIG, folder, run, overwrite=True)
+    assert (run / "config.yaml").read_text() == "an earlier run"
+
+
+def test_the_data_may_not_lie_in_the_output(tmp_path, make_data):
+    folder = make_data("inside")
+    (folder.parent / "config.yaml").write_text("looks like a run")
+    with pytest.raises(InputError, match="contains the input"):
+        train(CONFIG, folder, folder.parent, overwrite=True)
+    assert (folder / "dataset.json").exists()
+    (folder.parent / "config.yaml").unlink()
+
+
+def test_damaged_records_are_one_line(tmp_path, make_data):
+    folder = make_data("damaged")
+    shard = next(folder.glob("train-*.tfrecord"))
+    shard.write_bytes(shard.read_bytes()[:-7])
+    with pytest.raises(InputError, match="truncated record.*prepare") as error:
+        train(CONFIG, folder, tmp_path / "run")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
@@ -292,4 +333,4 @@ def test_bad_usage(recipe, capsys, arguments, message):
 def test_missing_data(recipe, tmp_path, capsys):
     basics = ["--config", str(recipe), "--data", "nowhere", "--output", str(tmp_path)]
     assert run_command(command.main, basics) == 2
-    assert "nowhere does not exist" in capsys.readouterr().err
+    assert "nowhere is not a folder" in capsys.readouterr().err

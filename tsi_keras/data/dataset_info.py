@@ -88,7 +88,7 @@ class DatasetInfo:
         """
         if name not in self.splits:
             raise InputError(
-                f"`split` must be one of {sorted(self.splits)}, the splits of "
+                f"`--split` must be one of {sorted(self.splits)}, the splits of "
                 f"{self.folder}. Received: {name!r}"
             )
         if not self.splits[name].num_videos:
@@ -139,7 +139,9 @@ def load_dataset_info(data_dir: str | Path) -> DatasetInfo:
     """
     folder = Path(data_dir).expanduser().absolute()
     if not folder.is_dir():
-        raise InputError(f"The data folder {folder} does not exist.")
+        raise InputError(
+            f"`--data` {folder} is not a folder; give the --output of pipelines.prepare."
+        )
     if not (folder / FILE_NAME).is_file():
         raise InputError(
             f"{folder} holds no {FILE_NAME}, so it is not a finished data set; make "

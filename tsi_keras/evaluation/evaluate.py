@@ -31,7 +31,11 @@ from tsi_keras.models.loading import load_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import check_output
 from tsi_keras.utils.files import claim_output
+
+# One of these lies in every folder an evaluation wrote.
+MARKS = ("metrics.json",)
 
 
 def evaluate(
@@ -83,7 +87,11 @@ def evaluate(
     info.split(split)
     check_num_frames(model, num_frames)
     check_class_names(model, info.class_names)
-    _claim(output, overwrite=overwrite, inputs=[source, info.folder])
+    if sheet_clips < 0:
+        raise InputError(f"`--sheet-clips` must be 0 or more. Received: {sheet_clips}")
+    if output is not None:
+        inputs = [info.folder, *([source] if source else [])]
+        check_output(output, overwrite=overwrite, marks=MARKS, inputs=inputs)
 
     start = time.perf_counter()
     sheet = _Sheet(info.num_classes, sheet_clips if output else 0)
@@ -93,7 +101,7 @@ def evaluate(
     report.context.update(_context(model, source, info, split, chosen))
     report.context.update(batch_size=batch_size, seconds=round(seconds, 3))
     if output is not None:
-        folder = claim_output(output, overwrite=overwrite, marks=["metrics.json"])
+        folder = claim_output(output, overwrite=overwrite, marks=MARKS)
         write_report(report, folder)
         sheet.draw(report, folder / "clips.png")
     return report
@@ -144,22 +152,6 @@ def _loaded(model: VideoClassifier | str | Path) -> tuple[Path | None, VideoClas
     if isinstance(model, str | Path):
         return find_model_file(model), load_classifier(model)
     return None, model
-
-
-def _claim(
-    output: str | Path | None, *, overwrite: bool, inputs: list[Path | None]
-) -> None:
-    """Refuse an unusable output before the work; delete nothing yet."""
-    if output is None:
-        return
-    folder = Path(output).expanduser().resolve()
-    for path in filter(None, inputs):
-        if path.resolve().is_relative_to(folder):
-            raise InputError(
-                f"`--output` {folder} contains the input {path}; choose another folder."
-            )
-    if not overwrite:
-        claim_output(output)
 
 
 def _score(

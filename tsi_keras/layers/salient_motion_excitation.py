@@ -242,7 +242,7 @@ class SalientMotionExcitation(keras.layers.Layer):
 
 
 def _check_positive(argument, value):
-    if isinstance(value, bool) or int(value) != value or value < 1:
+    if isinstance(value, bool | str) or int(value) != value or value < 1:
         raise ValueError(
             f"`{argument}` must be a positive integer. Received: {argument}={value!r}"
         )

@@ -1,6 +1,7 @@
 """Load a trained classifier from a training run or a file."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -9,6 +10,16 @@ from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 
 CHECKPOINTS = ("best.keras", "last.keras")
+# What Keras lets through when a file is damaged or not what it says.
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def find_model_file(run_or_file: str | Path) -> Path:
@@ -25,9 +36,12 @@ def find_model_file(run_or_file: str | Path) -> Path:
                 f"`--model` {path} holds none of {', '.join(CHECKPOINTS)}; give the "
                 "output folder of pipelines.train, or a .keras file."
             )
-        return found[0]
+        path = found[0]
     if not path.is_file():
-        raise InputError(f"`--model` {path} does not exist.")
+        raise InputError(
+            f"`--model` {path} does not exist; give the output folder of "
+            "pipelines.train, or a .keras file."
+        )
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise InputError(
             f"`--model` {path} is not a model saved by Keras 3; give a .keras file or "
@@ -61,9 +75,12 @@ def load_classifier(
     path = find_model_file(run_or_file)
     try:
         model = keras.saving.load_model(path, compile=compile)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"`--model` {path} cannot be loaded: {first_line}") from error
+    except LOADING_ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"`--model` {path} cannot be loaded: {reason}; give another .keras file, or "
+            "train again."
+        ) from error
     if not isinstance(model, VideoClassifier):
         raise InputError(
             f"`--model` {path} holds a {type(model).__name__}; expected a "

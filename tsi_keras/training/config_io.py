@@ -73,7 +73,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         values = _yaml().load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"The configuration {path} cannot be read: {error.strerror}."
+            f"`--config` {path} cannot be read: {error.strerror}; give a YAML file, "
+            "see configs/."
         ) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {_yaml_reason(error)}.") from error

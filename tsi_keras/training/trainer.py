@@ -38,6 +38,7 @@ from tsi_keras.training.run_folder import describe_dataset
 from tsi_keras.training.run_folder import open_run
 from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import check_output
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
 
@@ -114,6 +115,7 @@ def train(
     with strategy.scope():
         model = build_classifier(config, info.class_names, records=info.options)
         compile_classifier(model, config, _steps_per_epoch(config, info))
+    check_output(output, overwrite=overwrite, resume=resume, inputs=[info.folder])
     run = open_run(output, config, info, overwrite=overwrite, resume=resume)
     if read_json(run.summary)["status"] == "running":
         with _op_determinism(config.train.deterministic):
@@ -146,11 +148,20 @@ def _check_fit(config: Config, info: DatasetInfo, replicas: int) -> None:
             f"`train.batch_size` must not exceed the {videos} videos of the train "
             f"split of {info.folder}. Received: {batch_size}"
         )
-    if config.train.validation and "val" not in info.splits:
+    if sum(count > 0 for count in info.split("train").counts.values()) < 2:
         raise InputError(
-            f"{info.folder} has no val split; add one in pipelines.prepare, or take "
-            "--train.validation=false."
+            f"`--data` {info.folder} has videos of one class only in its train split; "
+            "at least two are needed, see its report.html."
         )
+    info.shard_paths("train")
+    if not config.train.validation:
+        return
+    if "val" not in info.splits or not info.splits["val"].num_videos:
+        raise InputError(
+            f"`--data` {info.folder} has no videos in a val split; add one in "
+            "pipelines.prepare, or take --train.validation=false."
+        )
+    info.shard_paths("val")
 
 
 def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:
@@ -195,10 +206,30 @@ def _fit(
             callbacks=callbacks,
             verbose=0,
         )
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        damage = _damage(error)
+        if damage is None:
+            raise
+        raise InputError(
+            f"`--data` {info.folder}: {damage}; prepare the data set again."
+        ) from error
     finally:
         for callback in callbacks:
             if isinstance(callback, Progress):
                 callback.close()
+
+
+def _damage(error: tf.errors.OpError) -> str | None:
+    """What is wrong with the records, if that is what `error` is about."""
+    for sign in (
+        "truncated record",
+        "corrupted record",
+        "Invalid JPEG",
+        "Could not parse",
+    ):
+        if sign.lower() in str(error).lower():
+            return f"a record cannot be read ({sign.lower()})"
+    return None
 
 
 def _training_data(

@@ -34,13 +34,9 @@ def claim_output(
         InputError: both switches are given, `path` is a file, cannot be created, or is
             not empty and neither switch allows that.
     """
-    folder = Path(path).expanduser().absolute()
-    if overwrite and resume:
-        raise InputError("`--overwrite` and `--resume` exclude each other; give one.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"`--output` must be a folder. Received a file: {folder}")
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        _remove_earlier(folder, overwrite, resume is not None, marks)
+    folder = check_output(path, overwrite=overwrite, resume=resume, marks=marks)
+    if overwrite and folder.is_dir():
+        shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,9 +46,48 @@ def claim_output(
     return folder
 
 
-def _remove_earlier(
+def check_output(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool | None = None,
+    marks: Collection[str] = (),
+    inputs: Collection[str | Path] = (),
+) -> Path:
+    """Whether `claim_output` would take `path`, before any work; touches nothing.
+
+    Args:
+        path: as for `claim_output`, likewise the switches and `marks`.
+        overwrite: as for `claim_output`.
+        resume: as for `claim_output`.
+        marks: as for `claim_output`.
+        inputs: files and folders the work reads, which must not lie in `path`.
+
+    Returns:
+        The folder as an absolute `Path`; it need not exist.
+
+    Raises:
+        InputError: as for `claim_output`, or an input lies in the folder.
+    """
+    folder = Path(path).expanduser().absolute()
+    if overwrite and resume:
+        raise InputError("`--overwrite` and `--resume` exclude each other; give one.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"`--output` must be a folder. Received a file: {folder}")
+    for item in inputs:
+        if Path(item).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"`--output` {folder} contains the input {item}; choose another folder."
+            )
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        _check_earlier(folder, overwrite, resume is not None, marks)
+    return folder
+
+
+def _check_earlier(
     folder: Path, overwrite: bool, resumable: bool, marks: Collection[str]
 ) -> None:
+    """Refuse a folder in use, unless an earlier run in it is to be replaced."""
     if not overwrite:
         choices = "add --resume to go on or --overwrite to start anew"
         raise InputError(
@@ -64,7 +99,6 @@ def _remove_earlier(
             f"`--overwrite`: {folder} holds nothing this command wrote (none of "
             f"{', '.join(marks)}); nothing was removed. Choose another folder."
         )
-    shutil.rmtree(folder)
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
