@@ -21,10 +21,12 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import print_table
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import write_json
+from tsi_keras.utils.files import write_text
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODELS = ("tsi", "tsn")
 SUMMARY = "summary.json"
+RESULTS = "results.csv"
 
 
 class StepFailed(Exception):
@@ -183,6 +185,7 @@ def _summarize(root: Path, seconds: dict[str, float], expected: float | None) ->
         root / SUMMARY,
         {"top1_percent": top1, "margin_points": margin, "seconds": seconds},
     )
+    _write_results(root, top1, seconds)
     print_table(
         "Time", ["step", "seconds"], [(k, round(v, 1)) for k, v in seconds.items()]
     )
@@ -194,6 +197,18 @@ def _summarize(root: Path, seconds: dict[str, float], expected: float | None) ->
         console.print(f"error: expected at least {expected:g} points.", style="red")
         return 1
     return 0
+
+
+def _write_results(
+    root: Path, top1: dict[str, float], seconds: dict[str, float]
+) -> None:
+    """The figures as CSV, in the form of the repository's results/demo.csv."""
+    lines = ["model,test_top1_percent,training_seconds,demo_seconds,command"]
+    for model in MODELS:
+        figures = (top1[model], seconds[f"training {model}"], seconds["everything"])
+        shown = ",".join(f"{figure:.1f}" for figure in figures)
+        lines.append(f"{model},{shown},make demo")
+    write_text(root / RESULTS, "\n".join(lines) + "\n")
 
 
 def _places(root: Path) -> list[tuple[str, str]]:

@@ -21,8 +21,8 @@ _SHOWN = 10  # failures printed; the report lists all
 _EXIT_STATUS = """\
 exit status: 0 when all videos were prepared, or no more failed than --max-failures
 allows; 1 when more failed (the data set is complete with the others and usable,
-unless none could be prepared) or
-the run broke off (go on with --resume); 2 for bad usage or input."""
+unless none could be prepared) or the run broke off (go on with --resume); 2 for bad
+usage or input."""
 
 
 def main(argv: list[str] | None = None) -> int:
