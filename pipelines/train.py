@@ -12,6 +12,10 @@ from tsi_keras.utils.console import errors
 from tsi_keras.utils.console import print_table
 from tsi_keras.utils.errors import InputError
 
+_EXIT_STATUS = """\
+exit status: 0 when the training ended, 1 when its loss was no longer finite, 2 for bad
+usage or input."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, train, print the outcome; returns the exit status."""
@@ -48,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.train",
         description="Train a video classifier; every key of the configuration can be "
         "overridden as --section.key=value.",
-        epilog=_key_help(),
+        epilog=f"{_key_help()}\n\n{_EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
