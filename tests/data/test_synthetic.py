@@ -302,7 +302,10 @@ def test_filled_folder_is_kept_unless_overwrite_is_given(tmp_path):
     make = {"options": TINY, "videos_per_class": 1, "workers": 1}
     with pytest.raises(InputError, match="is not empty; nothing was written"):
         write_dataset(tmp_path, **make)
+    with pytest.raises(InputError, match="nothing was removed"):
+        write_dataset(tmp_path, overwrite=True, **make)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "move_up").mkdir()  # what an interrupted run leaves
     write_dataset(tmp_path, overwrite=True, **make)
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"appear", "move_up", "synthetic.json"}
