@@ -23,8 +23,8 @@ from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.dataset_info import SPLITS
 from tsi_keras.data.decoding import VideoError
 from tsi_keras.data.decoding import convert_video
-from tsi_keras.data.splitting import file_sha256
 from tsi_keras.data.splitting import stable_order
+from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import write_text
 
 STATE_FOLDER = ".prepare"

@@ -11,6 +11,7 @@ from pathlib import Path
 from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.dataset_info import SPLITS
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import file_sha256
 
 
 def parse_ratios(text: str) -> dict[str, float]:
@@ -111,15 +112,6 @@ def stable_order(items: Iterable[str], seed: int) -> list[str]:
     return sorted(
         items, key=lambda item: hashlib.sha256(f"{seed}\0{item}".encode()).digest()
     )
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's contents in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sha256_or_none(path: Path) -> str | None:

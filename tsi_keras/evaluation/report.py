@@ -1,7 +1,6 @@
 """The outcome of an evaluation and the files that keep it."""
 
 import csv
-import hashlib
 import io
 import platform
 from dataclasses import asdict
@@ -164,15 +163,6 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _video_rows(report: EvaluationReport):

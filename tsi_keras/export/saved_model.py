@@ -17,7 +17,6 @@ from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.evaluation.protocols import check_class_names
 from tsi_keras.evaluation.protocols import clip_options
-from tsi_keras.evaluation.report import file_sha256
 from tsi_keras.evaluation.report import versions
 from tsi_keras.export.parity import ParityClips
 from tsi_keras.export.parity import measure_parity
@@ -28,6 +27,7 @@ from tsi_keras.models.loading import find_model_file
 from tsi_keras.models.loading import load_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.files import write_text

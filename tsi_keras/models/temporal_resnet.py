@@ -84,25 +84,13 @@ class TemporalResNet(keras.Model):
         _check(depth, input_shape, base_width, stem)
 
         # === Functional Model ===
-        block_function, expansion, counts = DEPTHS[depth]
         placement = TemporalPlacement(temporal, num_frames, fusion, temporal_options)
-        chosen = chosen_blocks(stages, blocks, counts)
+        chosen = chosen_blocks(stages, blocks, DEPTHS[depth][-1])
         inputs = keras.Input((num_frames, *input_shape), name="frames")
         # float32: mixed precision must not round frames before the normalisation.
         x = FoldFrames(dtype="float32", name="fold_frames")(inputs)
         x = build_stem(normalize(x), base_width, stem)
-        for stage in range(2, 6):
-            width = base_width * 2 ** (stage - 2)
-            for block in _blocks(
-                stage,
-                counts[stage - 2],
-                width,
-                expansion,
-                x.shape[-1],
-                placement,
-                chosen,
-            ):
-                x = block_function(x, block)
+        x = _stages(x, depth, base_width, placement, chosen)
         outputs = UnfoldFrames(num_frames, name="unfold_frames")(x)
         kwargs.setdefault("name", f"temporal_resnet{depth}")
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -180,6 +168,18 @@ def _deserialize_temporal(temporal, custom_objects):
     return keras.saving.deserialize_keras_object(
         temporal, custom_objects=custom_objects
     )
+
+
+def _stages(x, depth, base_width, placement, chosen):
+    """res2 to res5; each doubles the width."""
+    function, expansion, counts = DEPTHS[depth]
+    for stage, count in enumerate(counts, start=2):
+        width, channels = base_width * 2 ** (stage - 2), x.shape[-1]
+        for block in _blocks(
+            stage, count, width, expansion, channels, placement, chosen
+        ):
+            x = function(x, block)
+    return x
 
 
 def _blocks(stage, count, width, expansion, channels, temporal, chosen):

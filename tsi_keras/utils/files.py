@@ -1,5 +1,6 @@
 """Output folders that are never overwritten by accident, and atomic writes."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -126,6 +127,15 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value) -> Path:
     """Write `value` as indented JSON atomically; see `write_bytes`."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's contents in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_json(path: str | Path):

@@ -11,9 +11,8 @@ from tsi_keras.data.synthetic.motions import MOTIONS
 from tsi_keras.data.synthetic.options import SyntheticOptions
 from tsi_keras.data.synthetic.writing import available_cores
 from tsi_keras.data.synthetic.writing import write_dataset
+from tsi_keras.utils.command import run
 from tsi_keras.utils.console import console
-from tsi_keras.utils.console import errors
-from tsi_keras.utils.errors import InputError
 
 _DESCRIPTION = """\
 Write a folder of short H.264 videos (OUTPUT/class_name/class_name_00000.mp4) in which
@@ -150,17 +149,5 @@ def _class_list() -> str:
     return "\n".join(f"{name:25}{m.description}" for name, m in MOTIONS.items())
 
 
-def _run() -> int:
-    """Call `main`; bad input becomes one line on stderr and status 2."""
-    try:
-        return main()
-    except InputError as error:
-        errors.print(f"error: {error}", markup=False, style="red")
-        return 2
-    except KeyboardInterrupt:
-        errors.print("interrupted", markup=False)
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(run(main))
