@@ -1,25 +1,24 @@
 """Where temporal modules sit in a residual network, and how several are joined."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
 
-from tsi_keras.models.temporal import get_temporal
+from tsi_keras.models.temporal import resolve_temporal
 
 FUSIONS = ("cascade", "sum", "concat")
 
 
 class TemporalPlacement:
-    """Builds the temporal layers of one block, for the blocks that get some.
+    """Builds the temporal layers of a block or stage, place by place.
 
     Args:
         temporal: registered name or callable `(num_frames, name) -> Layer`.
         num_frames: frames per clip.
-        fusion: how the parts of a module are joined: `"cascade"` (one after the other),
-            `"sum"` (of their outputs on the same input) or `"concat"` (of their outputs
-            along the channels, which widens the next convolution). TSI Table 7.
+        fusion: how the parts after the spatial convolution are joined: `"cascade"` (one
+            after the other), `"sum"` (of their outputs on the same input) or `"concat"`
+            (of their outputs along the channels, which widens the next convolution). TSI
+            Table 7.
         options: keyword arguments by short layer name, `{"sme": {"gate": "centered"}}`.
     """
 
@@ -28,34 +27,75 @@ class TemporalPlacement:
             raise ValueError(
                 f"`fusion` must be one of {list(FUSIONS)}. Received: fusion={fusion!r}"
             )
+        module = resolve_temporal(temporal)
         self.num_frames = num_frames
         self.fusion = fusion
-        self.parts = _parts(temporal)
+        self.parts = module.parts
+        self.branch_width = module.branch_width
         self.options = _check_options(options or {}, self.parts)
 
-    def __call__(self, x, prefix: str):
-        """Apply the layers, named `prefix_part`, to the frame maps `x`."""
-        layers = [self._layer(part, prefix) for part in self.parts]
-        if self.fusion == "cascade" or len(layers) < 2:
-            for layer in layers:
-                x = layer(x)
-            return x
-        outputs = [layer(x) for layer in layers]
+    def cascade(self, x, prefix: str, place: str):
+        """Apply the layers of a place one after the other; none leaves `x` as it is."""
+        for part in self.at(place):
+            x = self._layer(part, prefix)(x)
+        return x
+
+    def after_spatial(self, x, prefix: str):
+        """Apply the layers after the spatial convolution, joined by `fusion`."""
+        parts = self.at("after_spatial")
+        if self.fusion == "cascade" or len(parts) < 2:
+            return self.cascade(x, prefix, "after_spatial")
+        outputs = [self._layer(part, prefix)(x) for part in parts]
         if self.fusion == "sum":
             return keras.layers.Add(name=f"{prefix}_sum")(outputs)
         return keras.layers.Concatenate(name=f"{prefix}_concat")(outputs)
 
-    def _layer(self, part, prefix):
-        options = self.options.get(part, {})
-        return self.parts[part](
-            num_frames=self.num_frames, name=f"{prefix}_{part}", **options
+    def beside_spatial(self, x, prefix: str, strides: int) -> list:
+        """Outputs of the layers parallel to the spatial convolution."""
+        return [
+            self._layer(part, prefix, strides=strides)(x)
+            for part in self.at("beside_spatial")
+        ]
+
+    def spatial(self, x, prefix: str, **block):
+        """Apply the layers that replace the spatial convolution, or return None."""
+        parts = self.at("spatial")
+        for part in parts:
+            x = self._layer(part, prefix, **block)(x)
+        return x if parts else None
+
+    def after_stage(self, x, stage: int):
+        """Apply the layers that follow a stage, 2 to 5."""
+        for part in self.at("after_stage"):
+            if stage in self.parts[part].stages:
+                x = self._layer(part, f"layer{stage - 1}")(x)
+        return x
+
+    def at(self, place: str) -> list[str]:
+        """Short names of the parts at a place."""
+        return [name for name, part in self.parts.items() if part.place == place]
+
+    def check_stages(self, stages: Sequence[int]) -> None:
+        """Raise when a part that follows certain stages would have none of them."""
+        for name in self.at("after_stage"):
+            wanted = self.parts[name].stages
+            if stages and not set(wanted) & set(stages):
+                raise ValueError(
+                    f"`{name}` follows {_stage_names(wanted)}, none of which is in "
+                    f"`stages`. Received: stages={tuple(stages)}"
+                )
+
+    def _layer(self, part, prefix, **extra):
+        return self.parts[part].factory(
+            num_frames=self.num_frames,
+            name=f"{prefix}_{part}",
+            **extra,
+            **self.options.get(part, {}),
         )
 
 
-def _parts(temporal) -> Mapping[str, Callable]:
-    if callable(temporal):
-        return {"temporal": temporal}
-    return get_temporal(temporal).parts
+def _stage_names(stages) -> str:
+    return " and ".join(f"res{stage}" for stage in stages)
 
 
 def _check_options(options, parts):
@@ -75,7 +115,9 @@ def chosen_blocks(
 
     Args:
         stages: stages with temporal modules, numbered 2 to 5 as in the papers.
-        blocks: `"all"`, `"first"` (TSI Table 6), or one list of indices per stage.
+        blocks: `"all"`, `"first"` (TSI Table 6), `"alternate"` (every second, from the
+            first: TSM's official code with ResNet-101), or one list of indices per
+            stage.
         counts: blocks of the four stages.
 
     Raises:
@@ -87,20 +129,26 @@ def chosen_blocks(
             "`stages` must be distinct numbers from 2 to 5 (res2 to res5). "
             f"Received: stages={tuple(stages)}"
         )
-    if blocks in ("all", "first"):
-        return {
-            stage: frozenset(range(counts[stage - 2] if blocks == "all" else 1))
-            for stage in stages
-        }
+    if blocks in ("all", "first", "alternate"):
+        return {stage: _named_blocks(blocks, counts[stage - 2]) for stage in stages}
     if isinstance(blocks, str) or len(blocks) != len(stages):
         raise ValueError(
-            '`blocks` must be "all", "first", or one list of block indices per stage in '
-            f"`stages`={tuple(stages)}. Received: blocks={blocks!r}"
+            '`blocks` must be "all", "first", "alternate", or one list of block indices '
+            f"per stage in `stages`={tuple(stages)}. Received: blocks={blocks!r}"
         )
     return {
         stage: _check_indices(stage, indices, counts[stage - 2])
         for stage, indices in zip(stages, blocks, strict=True)
     }
+
+
+def _named_blocks(blocks, count) -> frozenset[int]:
+    ranges = {
+        "all": range(count),
+        "first": range(1),
+        "alternate": range(0, count, 2),
+    }
+    return frozenset(ranges[blocks])
 
 
 def _check_indices(stage, indices, count) -> frozenset[int]:

@@ -5,13 +5,13 @@ map by name. Strided convolutions pad symmetrically, as PyTorch does; TensorFlow
 would not.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 from keras import layers
 
 from tsi_keras.layers import BatchNormalization
+from tsi_keras.models.placement import TemporalPlacement
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,14 +32,16 @@ class Block:
         width: channels inside the block.
         stride: of its spatial convolution and its shortcut.
         project: whether the shortcut is a 1x1 convolution.
-        temporal: applied to the branch after the spatial convolution, `(x, prefix)`.
+        first: whether it is the first block of its stage.
+        temporal: the temporal layers of the block.
     """
 
     name: str
     width: int
     stride: int
     project: bool
-    temporal: Callable | None
+    first: bool
+    temporal: TemporalPlacement
 
 
 def normalize(x):
@@ -80,12 +82,18 @@ def stem(x, width, kind):
 
 
 def basic_block(x, block: Block):
-    """Two 3x3 convolutions (ResNet-18 and 34); temporal modules between them."""
+    """Two 3x3 convolutions (ResNet-18 and 34); the first is the spatial one."""
+    temporal = block.temporal
+    if temporal.at("spatial"):
+        raise ValueError(
+            f"The temporal part {temporal.at('spatial')[0]!r} replaces the 3x3 "
+            "convolution of a bottleneck; use `depth` 26, 50 or 101."
+        )
+    x = temporal.cascade(x, block.name, "block")
     shortcut = _shortcut(x, block, block.width)
-    x = convolve(x, block.width, 3, f"{block.name}_conv1", block.stride)
-    x = BatchNormalization(name=f"{block.name}_bn1")(x)
-    x = layers.ReLU(name=f"{block.name}_relu1")(x)
-    x = block.temporal(x, block.name) if block.temporal else x
+    x = temporal.cascade(x, block.name, "branch_input")
+    x = _spatial(x, block, block.width, 1)
+    x = temporal.after_spatial(x, block.name)
     x = convolve(x, block.width, 3, f"{block.name}_conv2")
     x = BatchNormalization(name=f"{block.name}_bn2")(x)
     x = layers.Add(name=f"{block.name}_add")([x, shortcut])
@@ -93,19 +101,36 @@ def basic_block(x, block: Block):
 
 
 def bottleneck_block(x, block: Block):
-    """1x1, 3x3, 1x1 (ResNet-26, 50, 101); temporal modules after the 3x3."""
+    """1x1, 3x3, 1x1 (ResNet-26, 50, 101)."""
+    temporal, width = block.temporal, block.temporal.branch_width(block.width)
+    x = temporal.cascade(x, block.name, "block")
     shortcut = _shortcut(x, block, 4 * block.width)
-    x = convolve(x, block.width, 1, f"{block.name}_conv1")
+    x = temporal.cascade(x, block.name, "branch_input")
+    x = convolve(x, width, 1, f"{block.name}_conv1")
     x = BatchNormalization(name=f"{block.name}_bn1")(x)
     x = layers.ReLU(name=f"{block.name}_relu1")(x)
-    x = convolve(x, block.width, 3, f"{block.name}_conv2", block.stride)
-    x = BatchNormalization(name=f"{block.name}_bn2")(x)
-    x = layers.ReLU(name=f"{block.name}_relu2")(x)
-    x = block.temporal(x, block.name) if block.temporal else x
+    x = _spatial(x, block, width, 2)
+    x = temporal.after_spatial(x, block.name)
     x = convolve(x, 4 * block.width, 1, f"{block.name}_conv3")
     x = BatchNormalization(name=f"{block.name}_bn3")(x)
     x = layers.Add(name=f"{block.name}_add")([x, shortcut])
     return layers.ReLU(name=f"{block.name}_relu3")(x)
+
+
+def _spatial(x, block, width, number):
+    """The strided 3x3 convolution with BN and ReLU, or what stands in its place."""
+    temporal, name = block.temporal, block.name
+    beside = temporal.beside_spatial(x, name, block.stride)
+    x = temporal.cascade(x, name, "before_spatial")
+    block_type = "stage" if block.first else "normal"
+    replaced = temporal.spatial(x, name, strides=block.stride, block_type=block_type)
+    if replaced is not None:
+        return replaced
+    x = convolve(x, width, 3, f"{name}_conv{number}", block.stride)
+    x = BatchNormalization(name=f"{name}_bn{number}")(x)
+    if beside:
+        x = layers.Add(name=f"{name}_beside")([x, *beside])
+    return layers.ReLU(name=f"{name}_relu{number}")(x)
 
 
 def _shortcut(x, block, filters):

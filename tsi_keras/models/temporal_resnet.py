@@ -35,15 +35,18 @@ class TemporalResNet(keras.Model):
     padding, BN epsilon 1e-5 and momentum 0.9).
 
     Args:
-        depth: 18 or 34 (basic blocks, modules after the first convolution), 26, 50 or
-            101 (bottlenecks, modules after the 3x3 convolution). Always on the residual
-            branch.
+        depth: 18 or 34 (basic blocks), 26, 50 or 101 (bottlenecks). The "spatial
+            convolution" of a block is the first 3x3 of a basic block and the only one of
+            a bottleneck.
         temporal: a name of `list_temporal()` (`"none"` gives TSN), or a callable
-            `(num_frames, name) -> Layer` on frame maps `(N*T, H, W, C)`. To be saved, it
-            must be registered with Keras, or given a name by `register_temporal`.
+            `(num_frames, name) -> Layer` on frame maps `(N*T, H, W, C)`, placed on the
+            residual branch after the spatial convolution. Registered modules say
+            themselves where their parts sit (`tsi_keras.models.Part`). To be saved, a
+            callable must be registered with Keras, or named by `register_temporal`.
         num_frames: frames per clip, T.
         stages: residual stages with modules, 2 to 5.
-        blocks: `"all"`, `"first"` (of each stage), or one list of indices per stage.
+        blocks: `"all"`, `"first"` (of each stage), `"alternate"` (every second, as TSM
+            has it with ResNet-101), or one list of indices per stage.
         fusion: how the two modules of TSI are joined: `"cascade"` (CTI after SME),
             `"sum"` or `"concat"` (which widens the following convolution).
         temporal_options: options of the modules by short name, such as
@@ -85,6 +88,7 @@ class TemporalResNet(keras.Model):
 
         # === Functional Model ===
         placement = TemporalPlacement(temporal, num_frames, fusion, temporal_options)
+        placement.check_stages(stages)
         chosen = chosen_blocks(stages, blocks, DEPTHS[depth][-1])
         inputs = keras.Input((num_frames, *input_shape), name="frames")
         # float32: mixed precision must not round frames before the normalisation.
@@ -179,6 +183,7 @@ def _stages(x, depth, base_width, placement, chosen):
             stage, count, width, expansion, channels, placement, chosen
         ):
             x = function(x, block)
+        x = placement.after_stage(x, stage) if stage in chosen else x
     return x
 
 
@@ -191,8 +196,13 @@ def _blocks(stage, count, width, expansion, channels, temporal, chosen):
             width=width,
             stride=stride,
             project=index == 0 and (stride > 1 or channels != expansion * width),
-            temporal=temporal if index in chosen.get(stage, ()) else None,
+            first=index == 0,
+            temporal=temporal if index in chosen.get(stage, ()) else _no_temporal(),
         )
+
+
+def _no_temporal():
+    return TemporalPlacement("none", num_frames=1)
 
 
 def _check(depth, input_shape, base_width, stem):
