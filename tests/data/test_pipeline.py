@@ -154,15 +154,46 @@ def test_draws_do_not_depend_on_the_order_of_reading(data):
         assert loose[name][1] == label
 
 
-def test_repeat_goes_on_with_the_epochs_that_iterating_again_would_give(data):
-    arguments = {"batch_size": 4, "seed": 5, "deterministic": True}
-    again = train(data, **arguments)
-    expected = sum((order(again) for _ in range(3)), [])
-    repeated = train(data, repeat=True, **arguments)
-    assert repeated.cardinality() == tf.data.INFINITE_CARDINALITY
-    assert order(repeated.take(6)) == expected
-    resumed = train(data, repeat=True, first_epoch=1, **arguments)
-    assert order(resumed.take(4)) == expected[8:]
+def test_repeated_epochs_depend_on_seed_and_number_only(data):
+    arguments = {"batch_size": 4, "seed": 5, "deterministic": True, "repeat": True}
+    repeated = train(data, **arguments)
+    assert repeated.cardinality() in (
+        tf.data.INFINITE_CARDINALITY,
+        tf.data.UNKNOWN_CARDINALITY,
+    )
+    expected = order(repeated.take(6))
+    assert order(repeated.take(6)) == expected  # iterators that were never read
+    for start in range(0, 24, 8):  # two batches of four in an epoch of eleven
+        assert len(set(expected[start : start + 8])) == 8
+    assert len({tuple(expected[start : start + 8]) for start in (0, 8, 16)}) == 3
+    assert order(train(data, first_epoch=1, **arguments).take(4)) == expected[8:]
+    middle = train(data, first_epoch=1, first_step=1, **arguments)
+    assert order(middle.take(3)) == expected[12:]
+    assert order(train(data, **{**arguments, "seed": 6}).take(6)) != expected
+
+
+def test_resumed_epochs_have_the_same_clips(data):
+    arguments = {"batch_size": 4, "seed": 5, "deterministic": True, "repeat": True}
+    whole = list(train(data, **arguments).take(5).as_numpy_iterator())
+    rest = train(data, first_epoch=1, first_step=1, **arguments)
+    for batch, expected in zip(
+        rest.take(2).as_numpy_iterator(), whole[3:], strict=True
+    ):
+        for value, wanted in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"repeat": True, "drop_remainder": False},
+        {"first_epoch": 1},
+        {"first_step": 1},
+    ],
+)
+def test_impossible_repetitions(data, arguments):
+    with pytest.raises(InputError, match="repeat"):
+        train(data, **arguments)
 
 
 class Recorder(keras.Model):
@@ -282,6 +313,14 @@ def test_lost_records_stop_the_run(tmp_path, training):
         tf.errors.FailedPreconditionError, match="expected to contain 3"
     ):
         list(train(tmp_path, training=training, batch_size=1))
+
+
+def test_lost_records_stop_a_repeated_run(tmp_path):
+    write_dataset(tmp_path, [[record(0, 5), record(1, 5)]], num_videos=3)
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match="expected to contain 3"
+    ):
+        list(train(tmp_path, repeat=True, batch_size=1).take(9))
 
 
 def test_record_without_frames_stops_the_run(tmp_path):

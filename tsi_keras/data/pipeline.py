@@ -15,22 +15,23 @@ from tsi_keras.data.augmentation import decode_random_crop
 from tsi_keras.data.augmentation import random_flip
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
+from tsi_keras.data.epochs import Element
+from tsi_keras.data.epochs import Shuffle
+from tsi_keras.data.epochs import choose_frames
+from tsi_keras.data.epochs import next_epoch
+from tsi_keras.data.epochs import purpose_seed
+from tsi_keras.data.epochs import repeated_epochs
+from tsi_keras.data.epochs import whole
 from tsi_keras.data.flip_labels import FLIP_MODES
 from tsi_keras.data.flip_labels import flip_map
 from tsi_keras.data.preprocessing import check_sizes
 from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.records import parse_record
-from tsi_keras.data.sampling import segment_indices_tf
 from tsi_keras.utils.errors import InputError
 
-# Shards read at the same time in training.
-_PARALLEL_SHARDS = 8
-
-# What a random number of a clip is for; keeps the three draws independent.
-_FRAMES, _CROP, _FLIP = range(3)
-
-_Element = dict[str, tf.Tensor]
+# What a random number of a clip is for; `choose_frames` takes the first.
+_CROP, _FLIP = 1, 2
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,16 @@ def make_dataset(
     repeat: bool = False,
     shuffle_buffer: int = 1024,
     first_epoch: int = 0,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """Batches of clips from one split of a prepared data set.
 
     In training, shards and videos come in a new order and with new draws each time
-    the dataset is iterated. What is drawn for a video depends on `seed`, the number
-    of iterations before and the video's id only: never on thread timing, and the same
-    in every process. (TensorFlow mixes in `tf.random.set_seed` where that was called.)
-    Otherwise videos come in stored order, each once, with centre frames and crop.
+    the dataset is iterated, or, with `repeat`, in each epoch. What is drawn for a video
+    depends on `seed`, the epoch (the number of iterations before) and the video's id
+    only: never on thread timing, and the same in every process. (Without `repeat`,
+    TensorFlow mixes in `tf.random.set_seed` where that was called.) Otherwise videos
+    come in stored order, each once, with centre frames and crop.
 
     Memory: the shuffle holds up to `shuffle_buffer` videos as the JPEG files of their
     chosen frames, about 0.2 MB for 8 frames of 340x256; decoded are only the batches
@@ -117,12 +120,14 @@ def make_dataset(
         deterministic: training only: also read shards in a reproducible order, so
             that equal arguments give equal batches, at some loss of speed when reads
             are slow.
-        repeat: go on with the next epoch for ever instead of ending; give `fit` the
-            `steps_per_epoch` then. Saves opening the files anew for each epoch.
+        repeat: training only: go on with the next epoch for ever instead of ending;
+            give `fit` the `steps_per_epoch` then. Each epoch is a function of `seed` and
+            its number, and the next one is read ahead while the last batches train.
         shuffle_buffer: videos to draw the next one from in training.
-        first_epoch: training only: leave out the draws of that many iterations, so
-            that a resumed run goes on as the undisturbed one would have. (That needs
-            a built model: Keras builds others on a batch, which takes one iteration.)
+        first_epoch: with `repeat`: the epoch to begin with, counted from 0, so that a
+            resumed run goes on as the undisturbed one would have.
+        first_step: with `repeat`: batches of that epoch to leave out. Their videos are
+            read but not decoded.
 
     Returns:
         A dataset of `(frames, labels)` or `(frames, labels, ids)`: uint8
@@ -131,7 +136,8 @@ def make_dataset(
 
     Raises:
         InputError: the data set, the split or a shard is missing, a number is out of
-            range, or the split has fewer videos than one batch needs.
+            range, the split has fewer videos than one batch needs, or `repeat` is
+            asked for evaluation or with a remainder.
         tf.errors.OpError: when iterated, a shard or a JPEG is damaged.
 
     Example:
@@ -148,26 +154,31 @@ def make_dataset(
     paths = info.shard_paths(split)
     drop_remainder = training if drop_remainder is None else drop_remainder
     _check_size(info, split, batch_size if drop_remainder else 1)
-    num_videos = info.split(split).num_videos
+    _check_repeat(repeat, training and drop_remainder, first_epoch, first_step)
     if training:
-        videos = _epoch_numbers(seed, first_epoch).flat_map(
-            lambda number: _shuffled_videos(
-                paths, options, number, min(shuffle_buffer, num_videos), deterministic
-            )
+        shuffle = Shuffle(
+            paths,
+            info.split(split).num_videos,
+            options.num_frames,
+            shuffle_buffer,
+            deterministic,
         )
+        videos = repeated_epochs if repeat else next_epoch
+        videos = videos(shuffle, seed, batch_size, first_epoch, first_step)
         to_clip = _training_clip(options, flip_map(info.class_names, options.flip))
     else:
         videos = _ordered_videos(paths, options)
+        # A shard that lost records must not pass for a smaller data set.
+        videos = whole(videos, info.split(split).num_videos)
         to_clip = _evaluation_clip(options)
-    # A shard that lost records must not pass for a smaller data set.
-    videos = videos.apply(tf.data.experimental.assert_cardinality(num_videos))
     clips = videos.map(
         lambda video: _select(to_clip(video), with_ids),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=deterministic or not training,
     )
     batches = clips.batch(batch_size, drop_remainder=drop_remainder)
-    batches = batches.repeat() if repeat else batches
+    if repeat:
+        batches = whole(batches, tf.data.INFINITE_CARDINALITY)
     return batches.with_options(_dataset_options()).prefetch(tf.data.AUTOTUNE)
 
 
@@ -189,6 +200,22 @@ def _check_size(info: DatasetInfo, split: str, needed: int) -> None:
         )
 
 
+def _check_repeat(
+    repeat: bool, allowed: bool, first_epoch: int, first_step: int
+) -> None:
+    """Refuse epochs that would run into one another, and a start nobody counts."""
+    if repeat and not allowed:
+        raise InputError(
+            "`repeat` is for training with full batches (training=True and no "
+            "drop_remainder=False)."
+        )
+    if not repeat and (first_epoch or first_step):
+        raise InputError(
+            "`first_epoch` and `first_step` need repeat=True. "
+            f"Received: {first_epoch} and {first_step}"
+        )
+
+
 def _dataset_options() -> tf.data.Options:
     """Shard elements rather than files between workers."""
     options = tf.data.Options()
@@ -200,108 +227,39 @@ def _dataset_options() -> tf.data.Options:
 def _ordered_videos(paths: list[str], options: ClipOptions) -> tf.data.Dataset:
     """Videos in stored order, each with the JPEG files of its centre frames."""
 
-    def choose(serialized: tf.Tensor) -> _Element:
-        return _choose_frames(parse_record(serialized), options.num_frames, None)
+    def choose(serialized: tf.Tensor) -> Element:
+        return choose_frames(parse_record(serialized), options.num_frames, None)
 
     return tf.data.TFRecordDataset(paths).map(
         choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
 
 
-def _epoch_numbers(seed: int, first_epoch: int) -> tf.data.Dataset:
-    """A dataset of one number below 2**32, another one each time it is iterated."""
-    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    for _ in range(first_epoch):
-        next(iter(numbers))
-    # The detour opens `numbers` when the first element is asked for: Keras makes
-    # iterators that it never reads from, and those must not use up an epoch.
-    return tf.data.Dataset.range(1).flat_map(lambda _: numbers.take(1))
-
-
-def _shuffled_videos(
-    paths: list[str],
-    options: ClipOptions,
-    number: tf.Tensor,
-    shuffle_buffer: int,
-    deterministic: bool,
-) -> tf.data.Dataset:
-    """Videos in the order of epoch `number`, with the JPEG files of random frames.
-
-    The frames are chosen before the shuffle, which thus holds no others.
-    """
-
-    def choose(serialized: tf.Tensor) -> _Element:
-        record = parse_record(serialized)
-        # From the id, so that it does not matter when the video is read.
-        clip = tf.strings.to_hash_bucket_fast(record["id"], 2**62)
-        return _choose_frames(record, options.num_frames, tf.stack([number, clip]))
-
-    if not tf.executing_eagerly():
-        # Holds for this graph only. Under a global seed of 0 TensorFlow would compare
-        # `number` with 0 in Python, which a symbolic tensor does not allow.
-        tf.random.set_seed(1)
-    shards = tf.data.Dataset.from_tensor_slices(paths)
-    shards = shards.shuffle(len(paths), seed=number, reshuffle_each_iteration=False)
-    records = shards.interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(len(paths), _PARALLEL_SHARDS),
-        num_parallel_calls=min(len(paths), _PARALLEL_SHARDS),
-        deterministic=deterministic,
-    )
-    videos = records.map(
-        choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic
-    )
-    return videos.shuffle(shuffle_buffer, seed=number, reshuffle_each_iteration=False)
-
-
-def _choose_frames(
-    record: _Element, num_frames: int, seed: tf.Tensor | None
-) -> _Element:
-    """Keep the JPEG files of one clip: random ones with a seed, else the centres."""
-    indices = segment_indices_tf(
-        tf.size(record["frames"]),
-        num_frames,
-        training=seed is not None,
-        seed=None if seed is None else _purpose_seed(seed, _FRAMES),
-    )
-    video = {
-        "jpegs": tf.gather(record["frames"], indices),
-        "label": tf.cast(record["label"], tf.int32),
-        "id": record["id"],
-    }
-    return video if seed is None else video | {"seed": seed}
-
-
-def _purpose_seed(seed: tf.Tensor, purpose: int) -> tf.Tensor:
-    """A clip's seed for one of its draws; the first word is below 2**32."""
-    return seed + tf.constant([purpose * 2**32, 0], tf.int64)
-
-
 def _training_clip(
     options: ClipOptions, flips: np.ndarray | None
-) -> Callable[[_Element], _Element]:
+) -> Callable[[Element], Element]:
     """The map from a chosen video to an augmented clip."""
 
-    def to_clip(video: _Element) -> _Element:
+    def to_clip(video: Element) -> Element:
         frames = decode_random_crop(
             video["jpegs"],
             crop_size=options.crop_size,
             scales=options.scales,
-            seed=_purpose_seed(video["seed"], _CROP),
+            seed=purpose_seed(video["seed"], _CROP),
         )
         label = video["label"]
         if flips is not None:
-            flip_seed = _purpose_seed(video["seed"], _FLIP)
+            flip_seed = purpose_seed(video["seed"], _FLIP)
             frames, label = random_flip(frames, label, flips, flip_seed)
         return {"frames": frames, "label": label, "id": video["id"]}
 
     return to_clip
 
 
-def _evaluation_clip(options: ClipOptions) -> Callable[[_Element], _Element]:
+def _evaluation_clip(options: ClipOptions) -> Callable[[Element], Element]:
     """The map from a chosen video to the clip that models are evaluated on."""
 
-    def to_clip(video: _Element) -> _Element:
+    def to_clip(video: Element) -> Element:
         frames = resize_and_center_crop(
             decode_frames(video["jpegs"]),
             short_side=options.short_side,
@@ -312,7 +270,7 @@ def _evaluation_clip(options: ClipOptions) -> Callable[[_Element], _Element]:
     return to_clip
 
 
-def _select(clip: _Element, with_ids: bool) -> tuple[tf.Tensor, ...]:
+def _select(clip: Element, with_ids: bool) -> tuple[tf.Tensor, ...]:
     """The tuple that `fit`, `evaluate` and `predict` understand."""
     keys = ("frames", "label", "id") if with_ids else ("frames", "label")
     return tuple(clip[key] for key in keys)

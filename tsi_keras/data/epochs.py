@@ -1,0 +1,132 @@
+"""The order of the training videos: any epoch, from its number alone."""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tsi_keras.data.records import parse_record
+from tsi_keras.data.sampling import segment_indices_tf
+
+# Shards read at the same time in training.
+_PARALLEL_SHARDS = 8
+
+# What a random number of a clip is for; keeps the draws independent.
+_FRAMES = 0
+
+Element = dict[str, tf.Tensor]
+
+
+def whole(videos: tf.data.Dataset, num_videos: int) -> tf.data.Dataset:
+    """The same videos; an error at the end if they were more or fewer."""
+    return videos.apply(tf.data.experimental.assert_cardinality(num_videos))
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """The videos of a split in the order of any epoch.
+
+    Attributes:
+        paths: the shards.
+        num_videos: in all of them.
+        num_frames: of a clip.
+        buffer: videos to draw the next one from.
+        deterministic: whether shards are read in a reproducible order.
+    """
+
+    paths: list[str]
+    num_videos: int
+    num_frames: int
+    buffer: int
+    deterministic: bool
+
+    def videos(self, number: tf.Tensor) -> tf.data.Dataset:
+        """Every video once, with the JPEG files of random frames.
+
+        The frames are chosen before the shuffle, which thus holds no others.
+
+        Args:
+            number: int64 below 2**32 that stands for the epoch.
+        """
+
+        def choose(serialized: tf.Tensor) -> Element:
+            record = parse_record(serialized)
+            # From the id, so that it does not matter when the video is read.
+            clip = tf.strings.to_hash_bucket_fast(record["id"], 2**62)
+            seed = tf.stack([number, clip])
+            return choose_frames(record, self.num_frames, seed)
+
+        if not tf.executing_eagerly():
+            # Holds for this graph only. Under a global seed of 0 TensorFlow would
+            # compare `number` with 0 in Python, which a symbolic tensor does not allow.
+            tf.random.set_seed(1)
+        videos = self._records(number).map(
+            choose,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=self.deterministic,
+        )
+        buffer = min(self.buffer, self.num_videos)
+        videos = videos.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
+        return whole(videos, self.num_videos)
+
+    def _records(self, number: tf.Tensor) -> tf.data.Dataset:
+        """Serialized records from the shuffled shards, several read at a time."""
+        count = len(self.paths)
+        shards = tf.data.Dataset.from_tensor_slices(self.paths)
+        shards = shards.shuffle(count, seed=number, reshuffle_each_iteration=False)
+        return shards.interleave(
+            tf.data.TFRecordDataset,
+            cycle_length=min(count, _PARALLEL_SHARDS),
+            num_parallel_calls=min(count, _PARALLEL_SHARDS),
+            deterministic=self.deterministic,
+        )
+
+
+def next_epoch(shuffle: Shuffle, seed: int, *_) -> tf.data.Dataset:
+    """One epoch, another one each time the dataset is iterated."""
+    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    # The detour opens `numbers` when the first element is asked for: Keras makes
+    # iterators that it never reads from, and those must not use up an epoch.
+    first = tf.data.Dataset.range(1).flat_map(lambda _: numbers.take(1))
+    return whole(first.flat_map(shuffle.videos), shuffle.num_videos)
+
+
+def repeated_epochs(
+    shuffle: Shuffle, seed: int, batch_size: int, first_epoch: int, first_step: int
+) -> tf.data.Dataset:
+    """Epochs for ever, each a function of `seed` and its number alone."""
+    full_batches = shuffle.num_videos // batch_size * batch_size
+    skipped = first_step * batch_size
+
+    def epoch_videos(epoch: tf.Tensor) -> tf.data.Dataset:
+        name = tf.strings.format("{} {}", (seed, epoch))
+        number = tf.strings.to_hash_bucket_fast(name, 2**32)
+        videos = shuffle.videos(number)
+        skip = tf.where(epoch == first_epoch, tf.constant(skipped, tf.int64), 0)
+        # Reading to the end lets a lost record be noticed.
+        return videos.enumerate().filter(
+            lambda index, _: tf.logical_and(index >= skip, index < full_batches)
+        )
+
+    epochs = tf.data.Dataset.counter(first_epoch)
+    return epochs.flat_map(epoch_videos).map(lambda _, video: video)
+
+
+def choose_frames(record: Element, num_frames: int, seed: tf.Tensor | None) -> Element:
+    """Keep the JPEG files of one clip: random ones with a seed, else the centres."""
+    indices = segment_indices_tf(
+        tf.size(record["frames"]),
+        num_frames,
+        training=seed is not None,
+        seed=None if seed is None else purpose_seed(seed, _FRAMES),
+    )
+    video = {
+        "jpegs": tf.gather(record["frames"], indices),
+        "label": tf.cast(record["label"], tf.int32),
+        "id": record["id"],
+    }
+    return video if seed is None else video | {"seed": seed}
+
+
+def purpose_seed(seed: tf.Tensor, purpose: int) -> tf.Tensor:
+    """A clip's seed for one of its draws; the first word is below 2**32."""
+    return seed + tf.constant([purpose * 2**32, 0], tf.int64)
