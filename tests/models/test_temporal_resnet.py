@@ -11,6 +11,7 @@ from keras import ops
 
 from tsi_keras.layers import TemporalConv1D
 from tsi_keras.models import CTIResNet50
+from tsi_keras.models import Part
 from tsi_keras.models import TemporalResNet
 from tsi_keras.models import TIMResNet50
 from tsi_keras.models import TSIResNet50
@@ -69,31 +70,83 @@ def test_feature_shapes(depth, channels, stem, stride):
     assert features.shape == (2, 3, 64 // stride, 96 // stride, channels)
 
 
-@pytest.mark.parametrize("temporal", ["none", "tim", "sme", "tim+sme", "cti", "tsi"])
-def test_every_registered_network_trains_saves_and_reloads(temporal, tmp_path):
-    model = small(temporal)
-    model.compile(
-        keras.optimizers.SGD(0.01),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
-    loss = model.train_on_batch(clips(4), np.array([0, 1, 2, 3]))
-    assert np.isfinite(loss)
-    moved = [
-        not np.array_equal(ops.convert_to_numpy(v), old)
-        for v, old in zip(model.trainable_variables, before, strict=True)
-    ]
-    assert np.mean(moved) > 0.9
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.temporal == temporal
-    np.testing.assert_array_equal(loaded(clips()), model(clips()))
-
-
 def test_registry_lists_the_names_of_the_contract():
     names = set(list_temporal())
-    assert {"none", "tim", "sme", "tim+sme", "cti", "tsi"} <= names
+    assert {"none", "tim", "tsm", "me", "mta", "tim+sme", "cti", "sme", "tsi"} <= names
+    assert {"tea", "teinet", "stm", "tcm", "gtd", "ata"} <= names
     assert all(list_temporal().values())
+
+
+@pytest.mark.parametrize(
+    "temporal, expected",
+    [
+        ("tsm", ["relu3", "1_shift", "1_conv1"]),
+        ("teinet", ["relu3", "1_mem", "1_tim", "1_conv1"]),
+        ("tanet", ["1_relu1", "1_tam", "1_conv2"]),
+        ("tea", ["1_relu1", "1_me", "1_mta", "1_conv3"]),
+        ("tim+me", ["1_relu2", "1_me", "1_tim", "1_conv3"]),
+        ("gtd", ["relu3", "1_shift", "1_gtd", "1_conv1"]),
+    ],
+)
+def test_places_in_a_block(temporal, expected):
+    backbone = TemporalResNet(50, temporal, base_width=16)
+    names = [layer.name for layer in backbone.layers]
+    first = names.index(f"layer1_{expected[1]}")
+    found = names[first - 1 : first - 1 + len(expected)]
+    assert [name.split("layer1_")[1] for name in found[1:]] == expected[1:]
+    assert found[0].endswith(expected[0])
+
+
+def inputs_of(model, name):
+    """Names of the layers whose outputs a layer takes."""
+    (node,) = model.get_layer(name)._inbound_nodes
+    return [x._keras_history.operation.name for x in node.input_tensors]
+
+
+def test_the_shortcut_is_unshifted_except_in_the_in_place_variant():
+    residual = TemporalResNet(50, "tsm", base_width=16)
+    assert inputs_of(residual, "layer1_1_add") == ["layer1_1_bn3", "layer1_0_relu3"]
+    block = TemporalResNet(50, "tsm_block", base_width=16)
+    assert inputs_of(block, "layer1_1_add") == ["layer1_1_bn3", "layer1_1_shift"]
+    assert inputs_of(block, "layer1_0_downsample_0") == ["layer1_0_shift"]
+
+
+def test_stm_sums_its_branches_before_the_activation():
+    backbone = TemporalResNet(50, "stm", base_width=16)
+    assert inputs_of(backbone, "layer1_0_cmm") == ["layer1_0_relu1"]
+    assert inputs_of(backbone, "layer1_0_cstm") == ["layer1_0_relu1"]
+    assert inputs_of(backbone, "layer1_0_conv2") == ["layer1_0_cstm"]
+    assert inputs_of(backbone, "layer1_0_beside") == ["layer1_0_bn2", "layer1_0_cmm"]
+    assert inputs_of(backbone, "layer1_0_relu2") == ["layer1_0_beside"]
+
+
+def test_tcm_follows_res3_once():
+    backbone = TemporalResNet(50, "tcm", base_width=16)
+    names = [layer.name for layer in backbone.layers]
+    assert [name for name in names if name.endswith("_tcm")] == ["layer2_tcm"]
+    assert inputs_of(backbone, "layer3_0_downsample_0") == ["layer2_tcm"]
+
+
+def test_a_part_without_a_stage_left_is_refused():
+    with pytest.raises(ValueError, match=r"`tcm` follows res3.*stages=\(4, 5\)"):
+        TemporalResNet(50, "tcm", stages=(4, 5))
+
+
+def test_mta_needs_bottlenecks():
+    with pytest.raises(ValueError, match="`depth` 14, 26, 50 or 101"):
+        TemporalResNet(18, "tea")
+
+
+def test_alternate_blocks_are_tsms_on_resnet101():
+    backbone = TemporalResNet(101, "tsm", base_width=16, blocks="alternate")
+    names = [layer.name for layer in backbone.layers if layer.name.endswith("shift")]
+    assert len(names) == 2 + 2 + 12 + 2
+    assert "layer3_22_shift" in names and "layer3_1_shift" not in names
+
+
+def test_an_unknown_place_is_refused():
+    with pytest.raises(ValueError, match="after_spatial.*between"):
+        Part(TemporalConv1D, "between")
 
 
 def test_modules_sit_after_the_spatial_convolution_of_every_block():

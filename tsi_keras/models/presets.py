@@ -1,7 +1,9 @@
-"""Networks of the papers by name; presets are data, one function each."""
+"""Networks of the papers by name; `catalog` holds what they are made of."""
 
 from collections.abc import Sequence
 
+from tsi_keras.models.catalog import PRESETS
+from tsi_keras.models.catalog import get_preset
 from tsi_keras.models.temporal_resnet import TemporalResNet
 from tsi_keras.models.video_classifier import VideoClassifier
 
@@ -22,7 +24,7 @@ def video_resnet(
     """A `TemporalResNet` under a `VideoClassifier`.
 
     Args:
-        depth: 18, 26, 34, 50 or 101.
+        depth: 14, 18, 26, 34, 50 or 101.
         temporal: a name of `list_temporal()` or a callable.
         num_classes: number of classes.
         num_frames: frames per clip.
@@ -64,43 +66,57 @@ def video_resnet(
     return model
 
 
-def TSIResNet50(num_classes: int = 174, num_frames: int = 8, weights=None, **options):
-    """TSI on ResNet-50: SME and CTI in all 16 blocks. Arguments as `video_resnet`.
+def from_preset(
+    preset: str, num_classes: int = 174, weights: str | None = None, **options
+) -> VideoClassifier:
+    """Build a network of the papers by its name.
 
-    Reference: arXiv 2106.01088, section 3.4. 24,287,490 trainable parameters with 174
-    classes.
+    Args:
+        preset: a name of `list_presets()`, such as `"tsi_resnet50"` or
+            `"table6_res2"`.
+        num_classes: number of classes.
+        weights: as for `video_resnet`.
+        **options: further arguments of `video_resnet`; they win over the preset's.
+
+    Returns:
+        The classifier, `(N, T, H, W, 3)` to logits `(N, num_classes)`.
+
+    Raises:
+        ValueError: an unknown preset (near matches are listed) or option.
+
+    Example:
+        ```python
+        model = from_preset("tea_resnet50", num_classes=101, num_frames=16)
+        ```
     """
-    return _resnet50("tsi", num_classes, num_frames, weights, options)
+    merged = {"name": preset, **get_preset(preset).options, **options}
+    return video_resnet(num_classes=num_classes, weights=weights, **merged)
 
 
-def TSNResNet50(num_classes: int = 174, num_frames: int = 8, weights=None, **options):
-    """TSN on ResNet-50, no temporal module. Arguments as `video_resnet`.
+def _network(function: str, preset: str):
+    """The named function of a preset."""
+    card = PRESETS[preset]
 
-    Reference: arXiv 1608.00859. 23,864,558 trainable parameters with 174 classes.
-    """
-    return _resnet50("none", num_classes, num_frames, weights, options)
+    def build(num_classes: int = 174, num_frames: int = 8, weights=None, **options):
+        return from_preset(
+            preset, num_classes, weights, num_frames=num_frames, **options
+        )
 
-
-def CTIResNet50(num_classes: int = 174, num_frames: int = 8, weights=None, **options):
-    """The paper's "Res50+CTI". Arguments as `video_resnet`.
-
-    Reference: arXiv 2106.01088, Table 5. 24,111,662 trainable parameters with 174
-    classes.
-    """
-    return _resnet50("cti", num_classes, num_frames, weights, options)
+    build.__name__ = build.__qualname__ = function
+    usage = f"Arguments as for `video_resnet`. Reference: {card.reference}."
+    build.__doc__ = f"{card.title}.\n\n{usage}"
+    return build
 
 
-def TIMResNet50(num_classes: int = 174, num_frames: int = 8, weights=None, **options):
-    """The paper's "Res50+TIM", TIM in CTI's place. Arguments as `video_resnet`.
-
-    Reference: arXiv 2106.01088, Tables 4 and 5. 23,875,886 trainable parameters with
-    174 classes.
-    """
-    return _resnet50("tim", num_classes, num_frames, weights, options)
-
-
-def _resnet50(temporal, num_classes, num_frames, weights, options):
-    options.setdefault("name", f"{temporal}_resnet50")
-    return video_resnet(
-        50, temporal, num_classes, num_frames, weights=weights, **options
-    )
+ATAResNet50 = _network("ATAResNet50", "ata_resnet50")
+CTIResNet50 = _network("CTIResNet50", "cti_resnet50")
+GTDNetResNet50 = _network("GTDNetResNet50", "gtdnet_resnet50")
+STMResNet50 = _network("STMResNet50", "stm_resnet50")
+TANetResNet50 = _network("TANetResNet50", "tanet_resnet50")
+TCMResNet50 = _network("TCMResNet50", "tcm_resnet50")
+TEAResNet50 = _network("TEAResNet50", "tea_resnet50")
+TEINetResNet50 = _network("TEINetResNet50", "teinet_resnet50")
+TIMResNet50 = _network("TIMResNet50", "tim_resnet50")
+TSIResNet50 = _network("TSIResNet50", "tsi_resnet50")
+TSMResNet50 = _network("TSMResNet50", "tsm_resnet50")
+TSNResNet50 = _network("TSNResNet50", "tsn_resnet50")

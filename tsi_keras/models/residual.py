@@ -87,7 +87,7 @@ def basic_block(x, block: Block):
     if temporal.at("spatial"):
         raise ValueError(
             f"The temporal part {temporal.at('spatial')[0]!r} replaces the 3x3 "
-            "convolution of a bottleneck; use `depth` 26, 50 or 101."
+            "convolution of a bottleneck; use `depth` 14, 26, 50 or 101."
         )
     x = temporal.cascade(x, block.name, "block")
     shortcut = _shortcut(x, block, block.width)
@@ -101,7 +101,7 @@ def basic_block(x, block: Block):
 
 
 def bottleneck_block(x, block: Block):
-    """1x1, 3x3, 1x1 (ResNet-26, 50, 101)."""
+    """1x1, 3x3, 1x1 (ResNet-14, 26, 50, 101)."""
     temporal, width = block.temporal, block.temporal.branch_width(block.width)
     x = temporal.cascade(x, block.name, "block")
     shortcut = _shortcut(x, block, 4 * block.width)

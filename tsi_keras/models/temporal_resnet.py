@@ -17,6 +17,7 @@ from tsi_keras.models.residual import stem as build_stem
 
 # depth: (block, output channels per width, blocks of res2 to res5)
 DEPTHS = {
+    14: (bottleneck_block, 4, (1, 1, 1, 1)),
     18: (basic_block, 1, (2, 2, 2, 2)),
     26: (bottleneck_block, 4, (2, 2, 2, 2)),
     34: (basic_block, 1, (3, 4, 6, 3)),
@@ -35,7 +36,7 @@ class TemporalResNet(keras.Model):
     padding, BN epsilon 1e-5 and momentum 0.9).
 
     Args:
-        depth: 18 or 34 (basic blocks), 26, 50 or 101 (bottlenecks). The "spatial
+        depth: 18 or 34 (basic blocks), 14, 26, 50 or 101 (bottlenecks). The "spatial
             convolution" of a block is the first 3x3 of a basic block and the only one of
             a bottleneck.
         temporal: a name of `list_temporal()` (`"none"` gives TSN), or a callable
