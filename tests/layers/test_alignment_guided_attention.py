@@ -44,8 +44,13 @@ def make(shape, rng=None, **options):
     "options, trainable",
     [
         # C = 16, d = 16: 2 C + 3 C d + 3 d + d d + d + d C + C.
+        # Outside of jit, JAX compiles a loop at every call.
         pytest.param({}, 1392, marks=[pytest.mark.slow] if JAX else []),
-        ({"matcher": "greedy", "num_heads": 4}, 1392),
+        pytest.param(
+            {"matcher": "greedy", "num_heads": 4},
+            1392,
+            marks=[pytest.mark.slow] if JAX else [],
+        ),
         ({"matcher": "sinkhorn", "sinkhorn_iterations": 5}, 1392),
         # d = 8.
         ({"matcher": "none", "reduction": 2, "dropout": 0.1}, 656),
@@ -195,7 +200,7 @@ def test_permuting_the_tokens_of_a_frame_permutes_its_outputs(matcher, frame):
 
 def test_clips_do_not_mix():
     x = np.random.default_rng(8).normal(size=SHAPE).astype("float32")
-    for matcher in MATCHERS:
+    for matcher in ("hungarian", "none"):
         layer = make(SHAPE, matcher=matcher)
         np.testing.assert_allclose(run(layer, x)[4:], run(layer, x[4:]), atol=1e-5)
 
@@ -235,13 +240,17 @@ def test_gradient_equals_finite_differences(matcher):
     assert np.sum(found * direction) == pytest.approx(numeric, rel=1e-3)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("matcher", MATCHERS)
+@pytest.mark.parametrize(
+    "matcher, jit_compile",
+    [("hungarian", False), ("hungarian", True), ("greedy", False), ("sinkhorn", True)],
+)
 def test_trains(matcher, jit_compile):
     if JAX and not jit_compile:
         pytest.skip("JAX trains compiled")
     inputs = keras.Input((None, None, 16))
-    layer = AlignmentGuidedTemporalAttention(4, matcher=matcher, dropout=0.1)
+    layer = AlignmentGuidedTemporalAttention(
+        4, matcher=matcher, dropout=0.1, sinkhorn_iterations=5
+    )
     model = keras.Model(inputs, layer(inputs))
     model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=jit_compile)
     x = np.random.default_rng(11).normal(size=SHAPE).astype("float32")

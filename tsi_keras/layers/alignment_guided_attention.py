@@ -31,7 +31,9 @@ class AlignmentGuidedTemporalAttention(keras.layers.Layer):
     tokens came from: `x + dealign(fc(proj(attention(norm(align(x))))))`.
 
     The last linear layer starts at zero, and the module as the identity. The matching
-    has no parameters, and through permutations no gradient.
+    has no parameters, and through permutations no gradient. Exact matching of an
+    8-frame clip takes about 10 ms at 7x7 on two CPU cores, 0.1 s at 14x14 and seconds
+    at 28x28, where `"greedy"` serves better.
 
     Args:
         num_frames: frames per clip, T; at least 2.

@@ -47,8 +47,8 @@ class MotionExcitation(keras.layers.Layer):
         excited = MotionExcitation(num_frames=8)(frames)  # (16, 28, 28, 208)
         ```
 
-    Reference: TEA, arXiv 2004.01398, section 3.1, and its official code, which halves
-    the gate of Eq. 4 (2 sigmoid - 1 in the paper).
+    Reference: TEA, arXiv 2004.01398, motion excitation, as in its official code, which
+    has half the paper's gate.
     """
 
     def __init__(

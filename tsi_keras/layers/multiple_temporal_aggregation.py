@@ -67,9 +67,10 @@ class MultipleTemporalAggregation(keras.layers.Layer):
         aggregated = layer(frames)  # (16, 14, 14, 416)
         ```
 
-    Reference: TEA, arXiv 2004.01398, section 3.2, as in its official code; the paper's
-    Eq. 5 convolves all fragments but the first instead of all but the last. The cascade
-    is Res2Net's, arXiv 1904.01169, whose ImageNet weights fit `convs_*` and `bns_*`.
+    Reference: TEA, arXiv 2004.01398, multiple temporal aggregation, as in its official
+    code; the paper's formula convolves all fragments but the first instead of all but
+    the last. The cascade is Res2Net's, arXiv 1904.01169, whose ImageNet weights fit
+    `convs_*` and `bns_*`.
     """
 
     def __init__(self, num_frames, scale=4, strides=1, block_type="normal", **kwargs):

@@ -71,8 +71,9 @@ class TemporalCorrelation(keras.layers.Layer):
         correlated = TemporalCorrelation(num_frames=8)(frames)  # (16, 28, 28, 512)
         ```
 
-    Reference: TCM, arXiv 2202.12116, sections III.B (MTDM) and III.C (TAM), as in its
-    official code; the matching follows MSNet, arXiv 2007.09933.
+    Reference: TCM, arXiv 2202.12116, multi-scale temporal dynamics module (MTDM) and
+    temporal attention module (TAM), as in its official code; the matching is MSNet's,
+    arXiv 2007.09933.
     """
 
     def __init__(
@@ -198,9 +199,8 @@ class TemporalCorrelation(keras.layers.Layer):
 class GroupedConv2D(keras.layers.Conv2D):
     """A convolution with `groups`, applied as the block-diagonal kernel it stands for.
 
-    TensorFlow's CPU kernels know no groups: Keras has XLA compile them for every new
-    frame size, and TFLite has no such operation. With few channels the zeros cost
-    nothing.
+    On TensorFlow, Keras has XLA compile grouped convolutions, anew for every frame size.
+    With few channels the zeros cost nothing.
     """
 
     def convolution_op(self, inputs, kernel):

@@ -25,12 +25,14 @@ from tsi_keras.models.temporal import list_temporal
 from tsi_keras.models.temporal import register_temporal
 from tsi_keras.models.temporal_resnet import TemporalResNet
 from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.models.weight_loading import LoadReport
 from tsi_keras.models.weight_loading import load_weights_from
 
 __all__ = [
     "ATAResNet50",
     "CTIResNet50",
     "GTDNetResNet50",
+    "LoadReport",
     "Part",
     "STMResNet50",
     "TANetResNet50",
