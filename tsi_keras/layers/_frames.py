@@ -15,6 +15,15 @@ def check_num_frames(num_frames: int, minimum: int = 1) -> int:
     return int(num_frames)
 
 
+def check_positive(argument: str, value) -> int:
+    """Return `value` as an int of at least 1, or raise a `ValueError` naming it."""
+    if isinstance(value, bool | str) or int(value) != value or value < 1:
+        raise ValueError(
+            f"`{argument}` must be a positive integer. Received: {argument}={value!r}"
+        )
+    return int(value)
+
+
 def check_choice(argument: str, value, choices: tuple):
     """Return `value` if it is one of `choices`, or raise a `ValueError` naming them."""
     if value not in choices:

@@ -4,10 +4,10 @@ import keras
 
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import fold_frames
 from tsi_keras.layers._frames import unfold_frames
 from tsi_keras.layers.batch_normalization import BatchNormalization
-from tsi_keras.layers.salient_motion_excitation import _check_positive
 from tsi_keras.layers.temporal_shift import pad_frames
 
 
@@ -59,8 +59,8 @@ class ChannelwiseMotion(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames, minimum=2)
-        self.reduction = _check_positive("reduction", reduction)
-        self.strides = _check_positive("strides", strides)
+        self.reduction = check_positive("reduction", reduction)
+        self.strides = check_positive("strides", strides)
         self.use_bn = bool(use_bn)
         self.zero_init = bool(zero_init)
 

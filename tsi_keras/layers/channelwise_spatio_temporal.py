@@ -5,8 +5,8 @@ from keras import ops
 
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers.channelwise_motion import strided_shape
-from tsi_keras.layers.salient_motion_excitation import _check_positive
 from tsi_keras.layers.temporal_conv1d import TemporalConv1D
 from tsi_keras.layers.temporal_conv1d import get_temporal_initializer
 
@@ -80,7 +80,7 @@ class ChannelwiseSpatioTemporal(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames)
         self.spatial_kernel_size = _check_kernel_size(spatial_kernel_size)
-        self.strides = _check_positive("strides", strides)
+        self.strides = check_positive("strides", strides)
         if self.spatial_kernel_size is None and self.strides != 1:
             raise ValueError(
                 "`strides` needs a spatial convolution; give a `spatial_kernel_size`. "
@@ -146,7 +146,7 @@ class ChannelwiseSpatioTemporal(keras.layers.Layer):
 
 
 def _check_kernel_size(size):
-    if size is not None and _check_positive("spatial_kernel_size", size) % 2 == 0:
+    if size is not None and check_positive("spatial_kernel_size", size) % 2 == 0:
         raise ValueError(
             "`spatial_kernel_size` must be odd, or None for no spatial convolution. "
             f"Received: spatial_kernel_size={size}"

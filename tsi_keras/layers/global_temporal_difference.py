@@ -7,7 +7,9 @@ from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_count
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import precise_dtype
+from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.salient_motion_excitation import GATES
 
 AGGREGATIONS = ("avg", "mta", "lstm", "bilstm")
@@ -83,13 +85,13 @@ class GlobalTemporalDifference(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames, minimum=2)
-        self.reduction = _check_positive("reduction", reduction)
+        self.reduction = check_positive("reduction", reduction)
         self.aggregation = check_choice("aggregation", aggregation, AGGREGATIONS)
         self.qkv = check_choice("qkv", qkv, PROJECTIONS)
         self.use_bias = bool(use_bias)
         self.gate = check_choice("gate", gate, tuple(GATES))
         self.zero_init = bool(zero_init)
-        self.expansion = _check_positive("expansion", expansion)
+        self.expansion = check_positive("expansion", expansion)
 
     def build(self, input_shape):
         channels = check_frame_maps(input_shape, self.num_frames, type(self).__name__)
@@ -139,7 +141,7 @@ class GlobalTemporalDifference(keras.layers.Layer):
         layer = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer="zeros" if zero else _kaiming(),
+            kernel_initializer="zeros" if zero else kaiming(),
             dtype=self.dtype_policy,
             name=name,
         )
@@ -152,7 +154,7 @@ class GlobalTemporalDifference(keras.layers.Layer):
             ECA_KERNEL_SIZE,
             padding="same",
             use_bias=False,  # as ECA-Net; the key's would cancel in the softmax
-            kernel_initializer=_kaiming(),
+            kernel_initializer=kaiming(),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,
@@ -216,16 +218,3 @@ class GlobalTemporalDifference(keras.layers.Layer):
             "zero_init": self.zero_init,
             "expansion": self.expansion,
         }
-
-
-def _check_positive(argument, value):
-    if isinstance(value, bool | str) or int(value) != value or value < 1:
-        raise ValueError(
-            f"`{argument}` must be a positive integer. Received: {argument}={value!r}"
-        )
-    return int(value)
-
-
-def _kaiming():
-    """He normal without truncation, as torchvision initialises its ResNets."""
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")

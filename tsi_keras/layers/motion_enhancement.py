@@ -5,11 +5,11 @@ from keras import ops
 
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import fold_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
 from tsi_keras.layers.batch_normalization import BatchNormalization
-from tsi_keras.layers.salient_motion_excitation import _check_positive
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
@@ -65,7 +65,7 @@ class MotionEnhancement(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames, minimum=2)
-        self.reduction = _check_positive("reduction", reduction)
+        self.reduction = check_positive("reduction", reduction)
         self.activation = keras.activations.get(activation)
         self.use_bn = bool(use_bn)
         self.gate_bias = float(gate_bias)

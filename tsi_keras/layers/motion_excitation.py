@@ -6,14 +6,14 @@ from keras import ops
 from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import fold_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
+from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.batch_normalization import BatchNormalization
 from tsi_keras.layers.pyramid import pooled_pyramid_difference
 from tsi_keras.layers.salient_motion_excitation import GATES
-from tsi_keras.layers.salient_motion_excitation import _check_positive
-from tsi_keras.layers.salient_motion_excitation import _kaiming
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
@@ -56,7 +56,7 @@ class MotionExcitation(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames, minimum=2)
-        self.reduction = _check_positive("reduction", reduction)
+        self.reduction = check_positive("reduction", reduction)
         self.gate = check_choice("gate", gate, ("centered", "symmetric", "sigmoid"))
         self.zero_init = bool(zero_init)
         if self.zero_init and gate == "sigmoid":
@@ -74,7 +74,7 @@ class MotionExcitation(keras.layers.Layer):
             3,
             padding="same",
             use_bias=False,
-            depthwise_initializer=_kaiming("fan_in"),
+            depthwise_initializer=kaiming("fan_in"),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name="transform",
@@ -92,7 +92,7 @@ class MotionExcitation(keras.layers.Layer):
             filters,
             1,
             use_bias=False,
-            kernel_initializer=_kaiming("fan_out"),
+            kernel_initializer=kaiming("fan_out"),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,

@@ -6,10 +6,10 @@ from keras import ops
 from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
+from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.batch_normalization import BatchNormalization
 from tsi_keras.layers.channelwise_motion import strided_shape
-from tsi_keras.layers.salient_motion_excitation import _check_positive
-from tsi_keras.layers.salient_motion_excitation import _kaiming
 from tsi_keras.layers.temporal_conv1d import TemporalConv1D
 
 
@@ -76,8 +76,8 @@ class MultipleTemporalAggregation(keras.layers.Layer):
     def __init__(self, num_frames, scale=4, strides=1, block_type="normal", **kwargs):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames)
-        self.scale = _check_positive("scale", scale)
-        self.strides = _check_positive("strides", strides)
+        self.scale = check_positive("scale", scale)
+        self.strides = check_positive("strides", strides)
         self.block_type = check_choice("block_type", block_type, ("normal", "stage"))
         if self.scale < 2:
             raise ValueError(f"`scale` must be at least 2. Received: scale={scale}")
@@ -118,7 +118,7 @@ class MultipleTemporalAggregation(keras.layers.Layer):
             # "same" padding is not symmetric where strides > 1.
             padding="same" if self.strides == 1 else "valid",
             use_bias=False,
-            kernel_initializer=_kaiming("fan_out"),
+            kernel_initializer=kaiming("fan_out"),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=f"convs_{index}",

@@ -6,9 +6,11 @@ from keras import ops
 from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import fold_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
+from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.alignment import ALIGNMENTS
 from tsi_keras.layers.alignment import align
 from tsi_keras.layers.batch_normalization import BatchNormalization
@@ -91,8 +93,8 @@ class SalientMotionExcitation(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames, minimum=2)
-        self.reduction = _check_positive("reduction", reduction)
-        self.levels = _check_positive("levels", levels)
+        self.reduction = check_positive("reduction", reduction)
+        self.levels = check_positive("levels", levels)
         self.alignment = check_choice("alignment", alignment, ALIGNMENTS)
         self.attention = check_choice(
             "attention", attention, ("channel", "spatial", "none")
@@ -140,7 +142,7 @@ class SalientMotionExcitation(keras.layers.Layer):
                 3,
                 padding="same",
                 use_bias=False,
-                depthwise_initializer=_kaiming("fan_in"),
+                depthwise_initializer=kaiming("fan_in"),
                 data_format="channels_last",
                 dtype=self.dtype_policy,
                 name=f"pyramid_{level}",
@@ -163,7 +165,7 @@ class SalientMotionExcitation(keras.layers.Layer):
             filters,
             1,
             use_bias=False,
-            kernel_initializer=_kaiming("fan_out"),
+            kernel_initializer=kaiming("fan_out"),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,
@@ -239,19 +241,3 @@ class SalientMotionExcitation(keras.layers.Layer):
             "use_bn": self.use_bn,
             "pool_first": self.pool_first,
         }
-
-
-def _check_positive(argument, value):
-    if isinstance(value, bool | str) or int(value) != value or value < 1:
-        raise ValueError(
-            f"`{argument}` must be a positive integer. Received: {argument}={value!r}"
-        )
-    return int(value)
-
-
-def _kaiming(mode):
-    """He normal without truncation, as torchvision initialises its ResNets.
-
-    A depthwise kernel `(3, 3, d, 1)` has a Keras fan-in of 9 d, PyTorch's fan-out.
-    """
-    return keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")

@@ -117,7 +117,7 @@ class TemporalConv1D(keras.layers.Layer):
         self.temporal_initializer = get_temporal_initializer(temporal_initializer)
 
     def build(self, input_shape):
-        channels = check_frame_maps(input_shape, self.num_frames, "TemporalConv1D")
+        channels = check_frame_maps(input_shape, self.num_frames, type(self).__name__)
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, channels),

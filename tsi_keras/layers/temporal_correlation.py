@@ -7,14 +7,14 @@ from keras import ops
 
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import fold_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
+from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.batch_normalization import BatchNormalization
 from tsi_keras.layers.correlation import l2_normalize
 from tsi_keras.layers.correlation import match
-from tsi_keras.layers.salient_motion_excitation import _check_positive
-from tsi_keras.layers.salient_motion_excitation import _kaiming
 from tsi_keras.layers.temporal_conv1d import temporal_convolution
 
 # u, v and confidence of the fast and of the slow tempo.
@@ -88,8 +88,8 @@ class TemporalCorrelation(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames, minimum=2)
-        self.reduced_channels = _check_positive("reduced_channels", reduced_channels)
-        self.patch_size = _check_positive("patch_size", patch_size)
+        self.reduced_channels = check_positive("reduced_channels", reduced_channels)
+        self.patch_size = check_positive("patch_size", patch_size)
         if patch_size < 3 or patch_size % 2 == 0:
             raise ValueError(
                 "`patch_size` must be odd and at least 3. "
@@ -137,9 +137,9 @@ class TemporalCorrelation(keras.layers.Layer):
         }
         if kind == "depthwise":
             return keras.layers.DepthwiseConv2D(
-                3, depthwise_initializer=_kaiming("fan_in"), **options
+                3, depthwise_initializer=kaiming("fan_in"), **options
             )
-        options["kernel_initializer"] = _kaiming("fan_out")
+        options["kernel_initializer"] = kaiming("fan_out")
         if kind == "grouped":
             return GroupedConv2D(filters, 3, groups=MOTION_GROUPS, **options)
         return keras.layers.Conv2D(filters, 1, **options)

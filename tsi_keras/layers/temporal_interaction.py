@@ -2,7 +2,6 @@
 
 import keras
 
-from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers.temporal_conv1d import TemporalConv1D
 
 
@@ -47,7 +46,3 @@ class TemporalInteraction(TemporalConv1D):
             temporal_initializer=temporal_initializer,
             **kwargs,
         )
-
-    def build(self, input_shape):
-        check_frame_maps(input_shape, self.num_frames, "TemporalInteraction")
-        super().build(input_shape)

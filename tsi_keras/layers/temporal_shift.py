@@ -5,9 +5,9 @@ from keras import ops
 
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.layers._frames import check_positive
 from tsi_keras.layers._frames import fold_frames
 from tsi_keras.layers._frames import unfold_frames
-from tsi_keras.layers.salient_motion_excitation import _check_positive
 
 
 def next_frames(clips):
@@ -60,7 +60,7 @@ class TemporalShift(keras.layers.Layer):
     def __init__(self, num_frames, shift_div=8, bidirectional=True, **kwargs):
         super().__init__(**kwargs)
         self.num_frames = check_num_frames(num_frames)
-        self.shift_div = _check_positive("shift_div", shift_div)
+        self.shift_div = check_positive("shift_div", shift_div)
         self.bidirectional = bool(bidirectional)
         if self.bidirectional and self.shift_div == 1:
             raise ValueError(
