@@ -60,6 +60,7 @@ def test_cards_of_some_networks(tmp_path, capsys):
         (["models", "tsi_resnet5"], "tsi_resnet50"),
         (["models", "--frame-size", "0"], "frame-size"),
         (["models", "--num-classes", "1"], "num-classes"),
+        (["models", "--csv", "no/such/folder/x.csv"], "folder does not exist"),
     ],
 )
 def test_mistakes_take_one_line(command, message, capsys):

@@ -1,12 +1,18 @@
 """Folding and unfolding of the time axis, and the checks every module shares."""
 
+from numbers import Real
+
 import keras
 from keras import ops
 
 
 def check_num_frames(num_frames: int, minimum: int = 1) -> int:
     """Return `num_frames` as an int of at least `minimum`, or raise `ValueError`."""
-    if isinstance(num_frames, bool) or int(num_frames) != num_frames:
+    if (
+        isinstance(num_frames, bool)
+        or not isinstance(num_frames, Real)
+        or int(num_frames) != num_frames
+    ):
         raise ValueError(f"`num_frames` must be an integer. Received: {num_frames!r}")
     if num_frames < minimum:
         raise ValueError(
@@ -17,7 +23,12 @@ def check_num_frames(num_frames: int, minimum: int = 1) -> int:
 
 def check_positive(argument: str, value) -> int:
     """Return `value` as an int of at least 1, or raise a `ValueError` naming it."""
-    if isinstance(value, bool | str) or int(value) != value or value < 1:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Real)
+        or int(value) != value
+        or value < 1
+    ):
         raise ValueError(
             f"`{argument}` must be a positive integer. Received: {argument}={value!r}"
         )

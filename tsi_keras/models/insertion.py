@@ -104,10 +104,9 @@ def insert_temporal(
     Reference: the placement is TSI's, arXiv 2106.01088, section 3.4; TSM
     (arXiv 1811.08383) and TEINet insert at the input of the branch.
     """
+    num_frames = check_num_frames(num_frames)
     graph = _read_images(model)
-    placement = TemporalPlacement(
-        temporal, check_num_frames(num_frames), options=temporal_options
-    )
+    placement = TemporalPlacement(temporal, num_frames, options=temporal_options)
     plan = plan_insertions(graph, placement, where)
     insertions = _Insertions(placement, plan, graph.names())
 
@@ -188,6 +187,8 @@ class _Insertions:
                     **self.placement.options.get(part, {}),
                 )(x)
             except ValueError as error:
+                if "argument" in str(error):  # an option that does not exist
+                    raise
                 raise ValueError(self._misfit(name, part, point, x, error)) from error
         return x
 
@@ -221,6 +222,13 @@ def _read_images(model) -> LayerGraph:
             "`model` must take images, (H, W, C). Received a model with the input shape "
             f"{graph.input.shape}."
         )
+    for call in graph.calls:
+        if getattr(call.operation, "data_format", None) == "channels_first":
+            raise ValueError(
+                "`model` must be channels last. Received: its layer "
+                f"{call.name!r} has data_format='channels_first'; build the model after "
+                "keras.config.set_image_data_format('channels_last')."
+            )
     return graph
 
 

@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Mapping
+from collections.abc import Sequence
+from collections.abc import Set
 
 import keras
 
@@ -101,6 +103,11 @@ def _chosen_points(graph, where):
 
 
 def _chosen_names(graph, where):
+    if not callable(where) and not isinstance(where, str | Sequence | Set):
+        raise ValueError(
+            "`where` must be names of layers, a function `layer -> bool`, or a "
+            f"dictionary of these by part. Received: where={where!r}"
+        )
     if not callable(where):
         return _check_names(graph, [where] if isinstance(where, str) else list(where))
     chosen = {

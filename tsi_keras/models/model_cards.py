@@ -123,6 +123,8 @@ def describe_models(
     Raises:
         InputError: an unknown name, an impossible number, or the file exists.
     """
+    if csv_file is not None and not Path(csv_file).absolute().parent.is_dir():
+        raise InputError(f"`--csv` {csv_file}: its folder does not exist.")
     if csv_file is not None and Path(csv_file).exists() and not overwrite:
         raise InputError(f"`--csv` {csv_file} exists; add --overwrite to replace it.")
     for option, value in (("num-classes", num_classes), ("frame-size", frame_size)):

@@ -33,6 +33,12 @@ class TemporalPlacement:
         self.parts = module.parts
         self.branch_width = module.branch_width
         self.options = _check_options(options or {}, self.parts)
+        if fusion != "cascade" and len(self.at("after_spatial")) < 2:
+            raise ValueError(
+                f"`fusion={fusion!r}` joins parts that follow the spatial convolution, "
+                f"of which this temporal module has {len(self.at('after_spatial'))}; "
+                'leave it at "cascade".'
+            )
 
     def cascade(self, x, prefix: str, place: str):
         """Apply the layers of a place one after the other; none leaves `x` as it is."""

@@ -6,6 +6,7 @@ from tsi_keras.models.catalog import PRESETS
 from tsi_keras.models.catalog import get_preset
 from tsi_keras.models.temporal_resnet import TemporalResNet
 from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.models.weight_loading import load_weights_from
 
 
 def video_resnet(
@@ -32,8 +33,9 @@ def video_resnet(
         class_names: names in the order of the logits, or None.
         preprocessing: as for `VideoClassifier`.
         head_stddev: as for `VideoClassifier`.
-        weights: path of a `.weights.h5` file saved from the same network, or None for
-            random weights.
+        weights: path of a `.weights.h5` file saved from the same network, which is
+            loaded whole; or another file that `load_weights_from` reads, such as
+            torchvision's `.pth`, all but the head; or None for random weights.
         name: of the model.
         **backbone_options: further arguments of `TemporalResNet`.
 
@@ -61,8 +63,10 @@ def video_resnet(
         head_stddev,
         name=name,
     )
-    if weights is not None:
+    if weights is not None and str(weights).endswith(".weights.h5"):
         model.load_weights(weights)
+    elif weights is not None:
+        load_weights_from(model, weights, verbose=False)
     return model
 
 

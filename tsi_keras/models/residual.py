@@ -13,6 +13,8 @@ from keras import layers
 from tsi_keras.layers import BatchNormalization
 from tsi_keras.models.placement import TemporalPlacement
 
+# Whatever keras.config.image_data_format() says: the modules work on (N*T, H, W, C).
+CHANNELS_LAST = "channels_last"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -57,12 +59,13 @@ def normalize(x):
 def convolve(x, filters, size, name, stride=1):
     """Convolution without bias, zero padded symmetrically to `size // 2`."""
     if size > 1 and stride > 1:
-        x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        x = layers.ZeroPadding2D(size // 2, CHANNELS_LAST, name=f"{name}_pad")(x)
     return layers.Conv2D(
         filters,
         size,
         strides=stride,
         padding="valid" if stride > 1 else "same",
+        data_format=CHANNELS_LAST,
         use_bias=False,
         kernel_initializer=keras.initializers.deserialize(KAIMING),
         name=name,
@@ -77,17 +80,19 @@ def stem(x, width, kind):
     if kind == "small":
         return x
     # Zeros pad as well as minus infinity would: the input is not negative.
-    x = layers.ZeroPadding2D(1, name="maxpool_pad")(x)
-    return layers.MaxPooling2D(3, strides=2, name="maxpool")(x)
+    x = layers.ZeroPadding2D(1, CHANNELS_LAST, name="maxpool_pad")(x)
+    return layers.MaxPooling2D(3, strides=2, data_format=CHANNELS_LAST, name="maxpool")(
+        x
+    )
 
 
 def basic_block(x, block: Block):
     """Two 3x3 convolutions (ResNet-18 and 34); the first is the spatial one."""
     temporal = block.temporal
-    if temporal.at("spatial"):
+    for part in (*temporal.at("spatial"), *temporal.at("beside_spatial")):
         raise ValueError(
-            f"The temporal part {temporal.at('spatial')[0]!r} replaces the 3x3 "
-            "convolution of a bottleneck; use `depth` 14, 26, 50 or 101."
+            f"The temporal part {part!r} is made for the 3x3 convolution of a "
+            "bottleneck; use `depth` 14, 26, 50 or 101."
         )
     x = temporal.cascade(x, block.name, "block")
     shortcut = _shortcut(x, block, block.width)

@@ -7,6 +7,8 @@ import keras
 from tsi_keras.layers import FoldFrames
 from tsi_keras.layers import UnfoldFrames
 from tsi_keras.layers._frames import check_choice
+from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.models._arguments import check_model_arguments
 from tsi_keras.models.placement import TemporalPlacement
 from tsi_keras.models.placement import chosen_blocks
 from tsi_keras.models.residual import Block
@@ -24,6 +26,19 @@ DEPTHS = {
     50: (bottleneck_block, 4, (3, 4, 6, 3)),
     101: (bottleneck_block, 4, (3, 4, 23, 3)),
 }
+
+_ARGUMENTS = (
+    "depth",
+    "temporal",
+    "num_frames",
+    "stages",
+    "blocks",
+    "fusion",
+    "temporal_options",
+    "input_shape",
+    "base_width",
+    "stem",
+)
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
@@ -46,10 +61,13 @@ class TemporalResNet(keras.Model):
             callable must be registered with Keras, or named by `register_temporal`.
         num_frames: frames per clip, T.
         stages: residual stages with modules, 2 to 5.
-        blocks: `"all"`, `"first"` (of each stage), `"alternate"` (every second, as TSM
-            has it with ResNet-101), or one list of indices per stage.
-        fusion: how the two modules of TSI are joined: `"cascade"` (CTI after SME),
-            `"sum"` or `"concat"` (which widens the following convolution).
+        blocks: which blocks of these get the parts that sit in blocks: `"all"`,
+            `"first"` (of each stage), `"alternate"` (every second, as TSM has it with
+            ResNet-101), or one list of indices per stage. Parts that follow a whole
+            stage go by `stages` alone.
+        fusion: how two modules after the spatial convolution, such as TSI's, are
+            joined: `"cascade"` (CTI after SME), `"sum"` or `"concat"` (which widens the
+            following convolution).
         temporal_options: options of the modules by short name, such as
             `{"sme": {"alignment": "linear"}, "cti": {"alpha_bias": 2.0}}`.
         input_shape: `(H, W, 3)` of a frame; None where it may vary.
@@ -85,7 +103,9 @@ class TemporalResNet(keras.Model):
         stem: str = "imagenet",
         **kwargs,
     ):
+        check_model_arguments(kwargs, _ARGUMENTS)
         _check(depth, input_shape, base_width, stem)
+        num_frames = check_num_frames(num_frames)
 
         # === Functional Model ===
         placement = TemporalPlacement(temporal, num_frames, fusion, temporal_options)

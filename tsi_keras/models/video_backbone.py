@@ -3,6 +3,7 @@
 import keras
 
 from tsi_keras.layers._frames import check_num_frames
+from tsi_keras.models._arguments import check_model_arguments
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
@@ -23,6 +24,7 @@ class VideoBackbone(keras.Model):
     """
 
     def __init__(self, inputs, outputs, num_frames, temporal=None, **kwargs):
+        check_model_arguments(kwargs, ("inputs", "outputs", "num_frames", "temporal"))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.autocast = False  # frames reach the preprocessing unrounded
         self.num_frames = check_num_frames(num_frames)

@@ -5,6 +5,18 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from tsi_keras.models._arguments import check_backbone
+from tsi_keras.models._arguments import check_model_arguments
+
+_ARGUMENTS = (
+    "backbone",
+    "num_classes",
+    "dropout",
+    "class_names",
+    "preprocessing",
+    "head_stddev",
+)
+
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
 class VideoClassifier(keras.Model):
@@ -32,8 +44,9 @@ class VideoClassifier(keras.Model):
         **kwargs: `name`, `trainable`.
 
     Raises:
-        ValueError: `num_classes` < 2, a dropout outside [0, 1), or `class_names` of
-            another length or with duplicates.
+        ValueError: `num_classes` < 2, a dropout outside [0, 1), `class_names` of another
+            length or with duplicates, a backbone with another output, or an unknown
+            argument.
 
     Example:
         ```python
@@ -56,6 +69,8 @@ class VideoClassifier(keras.Model):
         head_stddev: float = 0.001,
         **kwargs,
     ):
+        check_model_arguments(kwargs, _ARGUMENTS)
+        check_backbone(backbone)
         _check(num_classes, dropout, class_names)
 
         # === Functional Model ===

@@ -98,13 +98,21 @@ def _read_kind(path: Path) -> Source:
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
         return _from_keras(path.name, read_h5(path))
+    if not start:
+        raise InputError("It is empty (0 bytes); download it again.")
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise InputError(
+            f"It is cut short ({path.stat().st_size:,} bytes); download it again."
+        )
     if start.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
             is_keras = "config.json" in archive.namelist()
         if is_keras:
             return _from_keras(path.name, read_keras_archive(path))
         return _from_mapping(path.name, read_zip(path, find_state_dict))
-    if path.suffix == ".safetensors":
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"
+    if is_safetensors or path.suffix == ".safetensors":
         return _from_mapping(path.name, _read_safetensors(path))
     if start.startswith(b"\x80"):
         return _from_mapping(path.name, read_legacy(path, find_state_dict))

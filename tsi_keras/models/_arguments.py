@@ -1,0 +1,58 @@
+"""Checks of the arguments that models share."""
+
+import difflib
+
+from tsi_keras.layers._frames import check_num_frames
+
+_MODEL_ARGUMENTS = ("name", "trainable")
+
+
+def check_model_arguments(kwargs: dict, known: tuple[str, ...]) -> None:
+    """Refuse keyword arguments that `keras.Model` would drop without a word.
+
+    Args:
+        kwargs: what a model's constructor hands on to Keras.
+        known: the names of its own arguments, for the suggestion.
+
+    Raises:
+        ValueError: anything but `name` and `trainable` is left.
+    """
+    for argument in kwargs:
+        if argument in _MODEL_ARGUMENTS:
+            continue
+        if argument == "dtype":
+            raise ValueError(
+                "`dtype` is not an argument of models; call "
+                "keras.config.set_dtype_policy(...) before building one. "
+                f"Received: dtype={kwargs['dtype']!r}"
+            )
+        near = difflib.get_close_matches(argument, [*known, *_MODEL_ARGUMENTS], n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        raise ValueError(
+            f"Unknown argument `{argument}`. Received: "
+            f"{argument}={kwargs[argument]!r}.{hint}"
+        )
+
+
+def check_backbone(backbone) -> None:
+    """Refuse a backbone whose output is not one map of features per frame.
+
+    Raises:
+        ValueError: no `num_frames`, several outputs, or an output other than
+            `(N, T, h, w, C)`.
+    """
+    shape = getattr(backbone, "output_shape", None)
+    if getattr(backbone, "num_frames", None) is None:
+        raise ValueError(
+            "`backbone` must be a video network with the attribute `num_frames`, such as "
+            "TemporalResNet or the result of insert_temporal for image networks. "
+            f"Received: {type(backbone).__name__} {getattr(backbone, 'name', '')!r} with "
+            f"output shape {shape}"
+        )
+    check_num_frames(backbone.num_frames)
+    if not isinstance(shape, tuple) or len(shape) != 5:
+        raise ValueError(
+            "`backbone` must have one output (N, T, h, w, C); build the image network "
+            "with include_top=False and pooling=None. Received a backbone with output "
+            f"shape {shape}"
+        )
