@@ -14,7 +14,8 @@ from tsi_keras.utils.errors import InputError
 
 _EXIT_STATUS = """\
 exit status: 0 when the training ended, 1 when its loss was no longer finite, 2 for bad
-usage or input."""
+usage or input, 128 + n when signal n ended it after a saved step (143 for SIGTERM, 130
+for Ctrl-C); --resume goes on from there."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(options.config, overrides)
     # Only now: Keras and TensorFlow take seconds that `--help` need not wait for.
     from tsi_keras.training.callbacks import TrainingDiverged
+    from tsi_keras.training.signals import TrainingInterrupted
     from tsi_keras.training.trainer import train
 
     try:
@@ -42,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     except TrainingDiverged as error:
         errors.print(f"error: {error}", markup=False, style="red")
         return 1
+    except TrainingInterrupted as error:
+        errors.print(str(error), markup=False)
+        return 128 + error.signal
     _report(summary)
     return 0
 
@@ -69,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run in --output after its last whole epoch",
+        help="go on with an interrupted run in --output from its last saved step",
     )
     return parser
 

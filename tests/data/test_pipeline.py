@@ -196,6 +196,90 @@ def test_impossible_repetitions(data, arguments):
         train(data, **arguments)
 
 
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_share_every_batch(data, workers):
+    """Reading in any order must not make them share different batches."""
+    arguments = {"batch_size": 4, "seed": 5, "repeat": True, "first_step": 1}
+    whole = train(data, **arguments, deterministic=True).take(4)
+    shares = [
+        train(data, **arguments, worker=worker, workers=workers).take(4)
+        for worker in range(workers)
+    ]
+    shares = [list(share.as_numpy_iterator()) for share in shares]
+    for step, batch in enumerate(whole.as_numpy_iterator()):
+        ids = [name for share in shares for name in share[step][2]]
+        clips = {
+            name: clip
+            for share in shares
+            for clip, _, name in zip(*share[step], strict=True)
+        }
+        assert all(len(share[step][2]) == 4 // workers for share in shares)
+        assert sorted(ids) == sorted(batch[2])
+        for clip, name in zip(batch[0], batch[2], strict=True):
+            np.testing.assert_array_equal(clips[name], clip)
+
+
+def test_a_worker_decodes_only_its_share(tmp_path):
+    """A JPEG that cannot be decoded concerns one worker only."""
+    records = [record(video, 5, spoilt=video == 2) for video in range(4)]
+    folder = write_dataset(tmp_path, [records])
+    arguments = {"batch_size": 4, "fill_last": True, "workers": 2}
+    evaluate(folder, worker=0, **arguments).unbatch().as_numpy_iterator().next()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(evaluate(folder, worker=1, **arguments))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 12, 40])
+def test_filled_batches_have_every_video_once(data, batch_size):
+    dataset = evaluate(data, batch_size=batch_size, fill_last=True)
+    assert dataset.element_spec[0].shape[0] == batch_size
+    batches = list(dataset.as_numpy_iterator())
+    assert len(batches) == dataset.cardinality() == -(-11 // batch_size)
+    weights = np.concatenate([batch[2] for batch in batches])
+    names = np.concatenate([batch[3] for batch in batches])
+    assert weights.dtype == np.float32 and weights.tolist() == [1] * 11 + [0] * (
+        len(batches) * batch_size - 11
+    )
+    assert [name.decode() for name in names[:11]] == [
+        f"v{video}" for video in range(11)
+    ]
+    plain, filled = collect(evaluate(data)), {}
+    for clips, labels, _, ids in batches:
+        for clip, label, name in zip(clips, labels, ids, strict=True):
+            filled[name.decode()] = clip, label
+    for name, (clip, label) in plain.items():
+        np.testing.assert_array_equal(filled[name][0], clip)
+        assert filled[name][1] == label
+
+
+def test_workers_share_filled_batches(data):
+    whole = evaluate(data, batch_size=6, fill_last=True)
+    shares = [
+        evaluate(data, batch_size=6, fill_last=True, worker=worker, workers=3)
+        for worker in range(3)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for position, value in enumerate(batch):
+            joined = np.concatenate([part[position].numpy() for part in parts])
+            np.testing.assert_array_equal(joined, value)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"fill_last": True}, "`fill_last` is for evaluation"),
+        ({"workers": 2}, "`workers` need `repeat`"),
+        ({"workers": 2, "training": False}, "`workers` need `repeat`"),
+        ({"workers": 0}, "`workers`.*Received: 0"),
+        ({"workers": 2, "worker": 2, "repeat": True}, "between 0 and 1. Received: 2"),
+        ({"workers": 2, "batch_size": 3, "repeat": True}, "multiple .*2.*Received: 3"),
+    ],
+)
+def test_impossible_shares(data, arguments, message):
+    with pytest.raises(InputError, match=message):
+        train(data, **arguments)
+
+
 class Recorder(keras.Model):
     """A model that notes which clips it is trained on."""
 
@@ -313,6 +397,16 @@ def test_lost_records_stop_the_run(tmp_path, training):
         tf.errors.FailedPreconditionError, match="expected to contain 3"
     ):
         list(train(tmp_path, training=training, batch_size=1))
+
+
+def test_lost_records_stop_a_filled_evaluation(tmp_path):
+    for stored in (2, 4):
+        folder = tmp_path / str(stored)
+        folder.mkdir()
+        records = [record(video, 5) for video in range(stored)]
+        write_dataset(folder, [records], num_videos=3)
+        with pytest.raises(tf.errors.FailedPreconditionError, match="contain 3"):
+            list(evaluate(folder, batch_size=3, fill_last=True))
 
 
 def test_lost_records_stop_a_repeated_run(tmp_path):

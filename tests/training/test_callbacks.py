@@ -1,5 +1,7 @@
 """Clock, random state, alarms and checkpoints around a small model."""
 
+import json
+import re
 import types
 import zipfile
 
@@ -8,12 +10,13 @@ import numpy as np
 import pytest
 
 from tsi_keras.training import callbacks
-from tsi_keras.training.checkpoints import Backup
+from tsi_keras.training.averaging import averaged_weights
 from tsi_keras.training.checkpoints import SaveModels
-from tsi_keras.training.checkpoints import latest_state
+from tsi_keras.training.checkpoints import SaveState
 from tsi_keras.training.optimizer import GroupedSGD
-from tsi_keras.training.optimizer import ReplicaLossScale
-from tsi_keras.utils.errors import InputError
+from tsi_keras.training.state import latest_state
+from tsi_keras.training.state import load_state
+from tsi_keras.utils.files import file_sha256
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 
@@ -75,67 +78,111 @@ def test_random_state_depends_on_seed_and_epoch_only():
     assert not set(dropout_states(2, [0, 1, 2])) & set(first)
 
 
-def test_loss_that_is_no_number_is_an_error():
+def diverge(*extra):
+    """The message of a training whose loss is no number in the third step."""
     model = small_model(GroupedSGD(1e30, clip_norm=None))
     with pytest.raises(callbacks.TrainingDiverged) as error:
-        fit(model, 50, callbacks.StopWhenNotFinite())
-    assert "epoch " in str(error.value)
-    assert "learning rate 1e+30" in str(error.value)
-
-
-@pytest.mark.parametrize("wrap", [lambda inner: inner, ReplicaLossScale])
-def test_backup_goes_on_where_it_was(tmp_path, wrap):
-    undisturbed = small_model(wrap(GroupedSGD(0.01)))
-    start = undisturbed.get_weights()
-    seeds = callbacks.ReseedEveryEpoch(0)
-    fit(undisturbed, 4, seeds)
-
-    model = small_model(wrap(GroupedSGD(0.01)))
-    model.set_weights(start)
-    fit(model, 3, seeds, Backup(tmp_path / "state"))
-    path, epoch = latest_state(tmp_path / "state")
-    assert (path.name, epoch) == ("epoch-00003.weights.h5", 3)
-    assert list(path.parent.iterdir()) == [path]
-
-    resumed = small_model(wrap(GroupedSGD(0.01)))
-    history = keras.callbacks.History()
-    fit(resumed, 4, seeds, Backup(tmp_path / "state"), history)
-    assert history.epoch == [3]
-    assert resumed.optimizer.iterations.numpy() == 4
-    for expected, found in zip(
-        undisturbed.optimizer.variables, resumed.optimizer.variables, strict=True
-    ):
-        np.testing.assert_array_equal(expected.numpy(), found.numpy())
-    for expected, found in zip(
-        undisturbed.get_weights(), resumed.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(expected, found)
-
-
-def test_damaged_state_is_one_line(tmp_path):
-    (tmp_path / "epoch-00001.weights.h5").write_bytes(b"not HDF5")
-    with pytest.raises(InputError, match="epoch-00001.* cannot be read") as error:
-        fit(small_model(), 2, Backup(tmp_path))
+        fit(model, 50, *extra)
     assert "\n" not in str(error.value)
+    return str(error.value)
 
 
-def test_no_state_yet(tmp_path):
-    assert latest_state(tmp_path / "nowhere") is None
+def test_loss_that_is_no_number_is_an_error(tmp_path):
+    message = diverge(callbacks.StopWhenNotFinite(tmp_path))
+    assert re.search(r"^The loss became (inf|nan) in epoch \d, step 1 ", message)
+    assert "learning rate 1e+30)." in message
+    assert message.endswith("no state was saved before.")
+
+
+def test_videos_of_the_bad_batch_are_named():
+    def batch_ids(epoch, step):
+        return [f"video-{epoch}-{step}", "other"]
+
+    message = diverge(callbacks.StopWhenNotFinite(None, batch_ids))
+    epoch = int(re.search(r"in epoch (\d+)", message)[1]) - 1
+    assert f", with the videos video-{epoch}-0, other. Lower" in message
+    message = diverge(callbacks.StopWhenNotFinite(None, batch_ids, exact=False))
+    assert ", with about the videos video-" in message
+    assert "only train.deterministic=true" in message
+
+
+def test_nothing_is_saved_over_finite_weights(tmp_path):
+    """The weights are lost one step before the loss shows it."""
+    model = small_model(GroupedSGD(0.01, clip_norm=None))
+    state = SaveState(tmp_path / "state", minutes=0)
+    models = SaveModels(tmp_path / "last.keras")
+    state.sealed = models.publish
+    alarm = callbacks.StopWhenNotFinite(tmp_path / "state")
+    fit(model, 2, alarm, models, state)
+    good = latest_state(tmp_path / "state")
+    weight = first_weight(tmp_path / "last.keras")
+
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            kernel = self.model.layers[1].kernel
+            kernel.assign(kernel * np.nan)
+
+    with pytest.raises(callbacks.TrainingDiverged, match="no longer finite") as error:
+        fit(model, 3, alarm, Poison(), models, state)
+    assert str(good.path) in str(error.value)
+    assert latest_state(tmp_path / "state") == good
+    assert load_state(good).is_finite()
+    assert first_weight(tmp_path / "last.keras") == weight
+
+
+def test_validation_loss_counts_too(tmp_path):
+    alarm = callbacks.StopWhenNotFinite(tmp_path)
+    alarm.on_epoch_end(0, {"loss": 1.0, "val_loss": 2.0})
+    alarm.on_epoch_end(0, {"loss": 1.0})
+    with pytest.raises(callbacks.TrainingDiverged, match="validation loss .* epoch 3"):
+        alarm.on_epoch_end(2, {"loss": 1.0, "val_loss": float("nan")})
 
 
 def test_best_is_kept_and_last_follows(tmp_path):
     model = small_model()
-    saver = SaveModels(tmp_path / "last.keras", tmp_path / "best.keras", value=0.2)
+    saver = SaveModels(
+        tmp_path / "last.keras",
+        tmp_path / "best.keras",
+        value=0.2,
+        details={"versions": {"keras": "3"}},
+    )
     saver.set_model(model)
     kept = []
     for epoch, value in enumerate([0.1, 0.5, 0.5, 0.4]):
         model.layers[1].set_weights([np.full((4, 4), epoch), np.zeros(4)])
-        saver.on_epoch_end(epoch, {"val_top1": value})
+        saver.on_epoch_end(epoch, {"val_top1": value, "seconds": 3.0})
+        saver.publish(epoch + 1)
         best = tmp_path / "best.keras"
         kept.append(first_weight(best) if best.is_file() else None)
         assert first_weight(tmp_path / "last.keras") == epoch
+        facts = json.loads((tmp_path / "last.json").read_text())
+        assert facts == {
+            "epoch": epoch + 1,
+            "metrics": {"val_top1": value},
+            "sha256": file_sha256(tmp_path / "last.keras"),
+            "versions": {"keras": "3"},
+        }
     assert kept == [None, 1, 1, 1]
-    assert {p.name for p in tmp_path.iterdir()} == {"best.keras", "last.keras"}
+    facts = json.loads((tmp_path / "best.json").read_text())
+    assert facts["epoch"] == 2
+    assert facts["sha256"] == file_sha256(tmp_path / "best.keras")
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "best.json",
+        "best.keras",
+        "last.json",
+        "last.keras",
+    }
+
+
+def test_saved_models_have_the_averaged_weights(tmp_path):
+    model = small_model(GroupedSGD(0.5, ema_decay=0.9))
+    models = SaveModels(tmp_path / "last.keras")
+    fit(model, 3, models)
+    models.publish(3)
+    raw = model.layers[1].kernel.numpy()[0, 0]
+    with averaged_weights(model):
+        average = model.layers[1].kernel.numpy()[0, 0]
+    assert first_weight(tmp_path / "last.keras") == average != raw
 
 
 def first_weight(path):

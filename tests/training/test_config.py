@@ -155,7 +155,7 @@ def test_every_key_is_described():
     kinds = {name: kind for name, kind, *_ in rows}
     assert kinds["train.clip_norm"] == "float|null"
     assert kinds["data.flip"] == "none|swap|all"
-    assert kinds["model.blocks"] == "all|first|[[int, ...], ...]"
+    assert kinds["model.blocks"] == "all|first|alternate|[[int, ...], ...]"
 
 
 def test_recipes_in_the_repository(repository):
@@ -175,3 +175,23 @@ def test_demos_differ_in_the_temporal_module_only(repository):
         "`model.temporal`",
         "`model.temporal_options`",
     ]
+
+
+def test_a_preset_sets_the_network(write):
+    config = load_config(write("model: {preset: table6_res5}"))
+    assert (config.model.temporal, config.model.num_frames) == ("tsi", 16)
+    assert (config.model.stages, config.model.blocks) == ([5], "first")
+    assert load_config(write(dump_config(config))) == config
+
+
+def test_a_preset_and_a_key_that_contradicts_it(write):
+    path = write("model: {preset: table7_sum, num_frames: 8}")
+    with pytest.raises(InputError, match=r"table7_sum means `model.num_frames` 16"):
+        load_config(path)
+    with pytest.raises(InputError, match="Did you mean.*tsi_resnet50"):
+        load_config(write("model: {preset: tsi_resnet5}"))
+
+
+def test_accumulation_must_divide_the_batch(write):
+    with pytest.raises(InputError, match="multiple of `train.accumulation_steps`"):
+        load_config(write("train: {batch_size: 6, accumulation_steps: 4}"))

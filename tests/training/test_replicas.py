@@ -1,109 +1,107 @@
-"""One device and two replicas train the same network on the same global batch."""
+"""One device, several replicas and several workers train the same network alike."""
+
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training import worker_training
+from tests.training.comparing import assert_same_training
+from tests.training.comparing import one_device
 from tsi_keras.data.pipeline import make_dataset
-from tsi_keras.training.building import build_classifier
-from tsi_keras.training.building import clip_options
-from tsi_keras.training.building import compile_classifier
-from tsi_keras.training.checkpoints import Backup
-from tsi_keras.training.checkpoints import SaveModels
-from tsi_keras.training.checkpoints import latest_state
-from tsi_keras.training.config import Config
+from tsi_keras.models import VideoClassifier
+from tsi_keras.training.config import TrainSection
+from tsi_keras.training.distribution import STRATEGIES
+from tsi_keras.training.distribution import Place
 from tsi_keras.training.distribution import check_batch_size
+from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import make_strategy
+from tsi_keras.training.distribution import place_of
 from tsi_keras.training.distribution import validation_batch_size
+from tsi_keras.training.multi_worker import any_worker
+from tsi_keras.training.multi_worker import distributed
+from tsi_keras.training.multi_worker import from_chief
+from tsi_keras.training.multi_worker import reported_worker_loss
+from tsi_keras.training.multi_worker import trainable
 from tsi_keras.utils.errors import InputError
 
-CONFIG = Config.model_validate(
-    {
-        # No dropout: its masks cannot have the same shape on one and two replicas.
-        "model": {
-            "depth": 18,
-            "base_width": 16,
-            "num_frames": 4,
-            "stages": [3],
-            "blocks": "first",
-            "dropout": 0.0,
-        },
-        "data": {"crop_size": 32, "short_side": 36},
-        "train": {"learning_rate": 0.01, "clip_norm": 1.0, "milestones": [1]},
-    }
-)
-STEPS = 5
+
+def test_two_replicas_equal_one(data_dir, tmp_path):
+    strategy = make_strategy("mirrored")
+    found = worker_training.train(strategy, "tiny", data_dir, tmp_path)
+    assert_same_training(found, one_device("tiny", data_dir))
 
 
-def batches():
-    """The same clips for everyone; unlike halves, so that BN must look at both."""
-    rng = np.random.default_rng(0)
-    clips = rng.integers(0, 256, (STEPS * 4, 4, 32, 32, 3), dtype=np.uint8)
-    clips[::2] //= 4
-    labels = rng.integers(0, 7, STEPS * 4).astype("int32")
-    return tf.data.Dataset.from_tensor_slices((clips, labels)).batch(4)
+@pytest.mark.slow
+@pytest.mark.parametrize("network, replicas", [("resnet", 2), ("tiny", 4)])
+def test_replicas_equal_one_device(data_dir, tmp_path, repository, network, replicas):
+    target = tmp_path / "result.npz"
+    module = "tests.training.worker_training"
+    subprocess.run(
+        [sys.executable, "-m", module, "mirrored", network, data_dir, target]
+        + [str(replicas)],
+        cwd=repository,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+    )
+    found = worker_training.load(target)
+    assert found["replicas"] == replicas
+    assert_same_training(found, one_device(network, data_dir))
 
 
-def train(strategy, data_dir, folder):
-    """The saved model's weights by path after five steps, and validation metrics."""
+def test_the_reference_is_not_trivial(data_dir):
+    """Everything moves; otherwise equality with it would say little."""
+    found = one_device("tiny", data_dir)
+    assert found["iterations"] == 5
+    for name in [name for name in found if name.startswith("start ")]:
+        path = name.removeprefix("start ")
+        assert np.abs(found[f"weight {path}"] - found[name]).max() > 1e-4, path
+    kernel = "conv1/kernel"
+    assert np.abs(found[f"weight {kernel}"] - found[f"average {kernel}"]).max() > 1e-4
+
+
+def evaluated(strategy, data_dir, batch_size):
+    """Loss and accuracies of the seven val videos under a strategy."""
+    keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = build_classifier(CONFIG, list("abcdefg"))
-        model.set_weights(initial_weights(model))
-        compile_classifier(model, CONFIG, steps_per_epoch=2)
-    # Seven videos: the last batch is partial and shared unequally.
-    options = clip_options(CONFIG)
-    validation = make_dataset(
+        model = trainable(worker_training.NETWORKS["tiny"]())
+        model.compile(
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="top1")],
+        )
+    data = make_dataset(
         data_dir,
         "val",
-        options,
-        batch_size=validation_batch_size(6, 7, strategy.num_replicas_in_sync),
+        worker_training.CLIPS,
+        batch_size=batch_size,
         training=False,
+        fill_last=strategy.num_replicas_in_sync > 1,
     )
-    history = model.fit(
-        batches(),
-        validation_data=validation,
-        verbose=0,
-        callbacks=[SaveModels(folder / "last.keras"), Backup(folder / "backup")],
-    ).history
-    assert model.optimizer.iterations.numpy() == STEPS
-    saved = keras.saving.load_model(folder / "last.keras")
-    assert latest_state(folder / "backup")[1] == 1
-    weights = {v.path: v.numpy() for v in saved.weights}
-    return weights, {name: values[0] for name, values in history.items()}
+    return model.evaluate(data, verbose=0, return_dict=True)
 
 
-INITIAL = []
+@pytest.mark.parametrize("batch_size", [2, 8, 32])
+def test_partial_batches_are_evaluated_exactly(data_dir, batch_size):
+    """2 leaves a replica without a video; 32 is more than four times the split."""
+    one = evaluated(tf.distribute.get_strategy(), data_dir, 7)
+    two = evaluated(make_strategy("mirrored"), data_dir, batch_size)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    # Not a rounding error apart: ties of the best epoch would break.
+    right = np.float32(round(7 * one["top1"]))
+    assert two["top1"] == one["top1"] == right / np.float32(7)
 
 
-def initial_weights(model):
-    """The first model's random weights, for every model."""
-    if not INITIAL:
-        rng = np.random.default_rng(1)
-        INITIAL.extend(
-            # The head starts so small that the body would get no gradient.
-            rng.normal(0, 0.2, v.shape) if "classifier/" in v.path else v.numpy()
-            for v in model.weights
-        )
-    return INITIAL
-
-
-def test_two_replicas_equal_one(tmp_path, data_dir):
-    one, metrics = train(make_strategy("one_device"), data_dir, tmp_path / "one")
-    two, metrics_of_two = train(make_strategy("mirrored"), data_dir, tmp_path / "two")
-    assert one.keys() == two.keys()
-    start = dict(zip(one, INITIAL, strict=True))
-    moved = {path: np.abs(one[path] - start[path]).max() for path in one}
-    unmoved = [path for path in one if not moved[path]]
-    assert not unmoved
-    difference = {
-        path: np.abs(one[path] - two[path]).max() / max(1.0, np.abs(one[path]).max())
-        for path in one
-    }
-    worst = max(difference, key=difference.get)
-    print(f"largest difference {difference[worst]:.2g} in {worst}")
-    assert difference[worst] < 1e-5, worst
-    assert metrics_of_two == pytest.approx(metrics, rel=1e-5)
+def test_trainable_models_are_saved_as_they_were(tmp_path):
+    with make_strategy("mirrored").scope():
+        model = trainable(worker_training.NETWORKS["tiny"]())
+    assert isinstance(model, VideoClassifier)
+    assert type(type(model).from_config(model.get_config())) is VideoClassifier
+    model = worker_training.NETWORKS["tiny"]()
+    assert type(trainable(model)) is VideoClassifier
 
 
 def test_strategies():
@@ -113,14 +111,61 @@ def test_strategies():
     assert make_strategy("auto").num_replicas_in_sync == 1
     # A second strategy over the same devices would confuse TensorFlow.
     assert make_strategy("mirrored") is make_strategy("mirrored")
-    with pytest.raises(ValueError, match="'tpu'"):
+    with pytest.raises(ValueError, match="'gpu'"):
+        make_strategy("gpu")
+    options = TrainSection.model_fields["distribution"].annotation.__args__
+    assert options == STRATEGIES
+
+
+def test_one_worker_is_no_cluster(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "")
+    strategy = make_strategy("multi_worker", ["a:1"], 0)
+    assert strategy is make_strategy("auto")
+    with pytest.raises(InputError, match="TF_CONFIG"):
+        make_strategy("multi_worker")
+    with pytest.raises(InputError, match="train.distribution=multi_worker.*'auto'"):
+        make_strategy("auto", ["a:1"], 0)
+
+
+def test_a_cluster_must_come_first(monkeypatch):
+    """Here TensorFlow has long been used."""
+    with pytest.raises(InputError, match="before TensorFlow computes anything"):
+        monkeypatch.setattr(
+            "tsi_keras.training.distribution.await_workers", lambda *_, **__: None
+        )
+        tf.zeros(1)
+        make_strategy("multi_worker", ["127.0.0.1:1", "127.0.0.1:2"], 0)
+
+
+def test_no_tpu_is_one_line(monkeypatch):
+    """What follows on a TPU cannot be tested without one."""
+    monkeypatch.setenv("TPU_NAME", "no-such-tpu.invalid")
+    with pytest.raises(
+        InputError, match="no TPU could be reached as 'no-such"
+    ) as error:
         make_strategy("tpu")
+    assert "\n" not in str(error.value)
+
+
+def test_one_worker_agrees_with_itself():
+    strategy = make_strategy("mirrored")
+    assert place_of(strategy) == Place(0, 1) and is_chief(strategy)
+    assert any_worker(strategy, True) and not any_worker(strategy, False)
+    assert from_chief(strategy, lambda: "outcome") == "outcome"
+    data = tf.data.Dataset.range(3)
+    assert distributed(data, strategy) is data
+    with pytest.raises(tf.errors.UnavailableError):
+        with reported_worker_loss(strategy):
+            raise tf.errors.UnavailableError(None, None, "not about workers")
 
 
 def test_batch_must_be_shared_equally():
     check_batch_size(6, 2)
+    check_batch_size(8, 2, parts=4)
     with pytest.raises(InputError, match="multiple of the 4 .* Received: 6; 8 would"):
         check_batch_size(6, 4)
+    with pytest.raises(InputError, match="accumulation_steps` .4.* 12; 16 would"):
+        check_batch_size(12, 2, parts=4)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +173,12 @@ def test_batch_must_be_shared_equally():
     [
         (3, 1, 8),
         (100, 2, 8),
-        (7, 2, 4),  # 6 would leave one video for two replicas
-        (17, 2, 6),
-        (5, 2, 4),  # no size does; 4 is the largest with a full first batch
-        (31, 4, 8),
-        (30, 4, 8),  # no size does: 8 shares the last six as 2, 2, 2, 0
+        (9, 2, 6),  # twice
+        (7, 2, 8),
+        (5, 2, 6),
+        (1, 4, 4),
+        (17, 4, 8),
     ],
 )
-def test_validation_batch_leaves_no_replica_empty(videos, replicas, expected):
+def test_validation_batches_fill_little_up(videos, replicas, expected):
     assert validation_batch_size(8, videos, replicas) == expected
-
-
-def test_fewer_validation_videos_than_devices():
-    with pytest.raises(InputError, match="1 videos, fewer than the 2 devices"):
-        validation_batch_size(8, videos=1, replicas=2)

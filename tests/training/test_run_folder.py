@@ -1,14 +1,19 @@
 """What may be started, resumed or overwritten in a run's folder."""
 
+import errno
 import json
+import os
 
 import pytest
 
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.training.config import Config
+from tsi_keras.training.config_io import dump_config
 from tsi_keras.training.config_io import load_config
+from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import open_run
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import write_json
 
 CONFIG = Config()
 
@@ -24,8 +29,8 @@ def run(tmp_path, info):
     run = open_run(tmp_path / "run", CONFIG, info)
     run.log.write_text("epoch,val_top1\n0,0.25\n1,0.5\n2,0.75\n")
     run.backup.mkdir()
-    (run.backup / "epoch-00002.weights.h5").touch()
-    (run.backup / ".writing-epoch-00003.weights.h5").touch()
+    (run.backup / "epoch-00002-step-0000003.npz").touch()
+    (run.backup / ".writing-epoch-00003-step-0000000.npz").touch()
     return run
 
 
@@ -58,9 +63,69 @@ def test_both_switches_exclude_each_other(run, info):
 def test_resume_forgets_epochs_that_were_not_saved(run, info):
     run = open_run(run.root, CONFIG, info, resume=True)
     assert run.finished_epochs == 2
+    assert run.state.step == 3
     kept = [{"epoch": 0, "val_top1": 0.25}, {"epoch": 1, "val_top1": 0.5}]
     assert run.forget_unfinished() == kept
     assert run.log.read_bytes() == b"epoch,val_top1\r\n0,0.25\r\n1,0.5\r\n"
+
+
+@pytest.mark.parametrize("cut", [-2, -6])
+def test_line_that_a_full_disk_cut_off_is_forgotten(run, cut):
+    run.log.write_text(run.log.read_text()[:cut])
+    assert [row["val_top1"] for row in run.forget_unfinished()] == [0.25, 0.5]
+
+
+def test_models_follow_the_saved_state(run):
+    """Those of the second epoch only lack their name; the third epoch never was."""
+    for name in ("last.keras", "last.json", "best.keras", "best.json"):
+        (run.root / name).write_text("1")
+        stem, kind = name.split(".")
+        (run.root / f".{stem}-00003.{kind}").write_text("3")
+    for name in (".last-00002.keras", ".last-00002.json", ".best-00002.json"):
+        (run.root / name).write_text("2")
+    (run.root / ".writing-.best-00003.keras").touch()
+    (run.root / ".summary.json.x81nd").touch()
+    run = RunFolder(run.root)
+    run.remove_leftovers()
+    run.forget_unfinished()
+    files = {path.name for path in run.root.iterdir()}
+    models = {"last.keras", "last.json", "best.keras", "best.json"}
+    assert files == models | {"backup", "config.yaml", "summary.json", "log.csv"}
+    # `best.keras` had its name when the process was killed.
+    values = [(run.root / name).read_text() for name in sorted(models)]
+    assert values == ["2", "1", "2", "2"]
+
+
+def test_resume_of_a_run_that_was_killed_at_its_start(tmp_path, info):
+    for root, names in (("a", [".config.yaml.3k2"]), ("b", ["config.yaml"])):
+        open_run(tmp_path / root, CONFIG, info)
+        for path in (tmp_path / root).iterdir():
+            path.unlink()
+        for name in names:
+            (tmp_path / root / name).write_text(dump_config(CONFIG))
+        run = open_run(tmp_path / root, CONFIG, info, resume=True)
+        assert not run.is_finished
+        assert load_config(run.config) == CONFIG
+
+
+def test_state_of_a_finished_run_is_removed(run, info):
+    write_json(
+        run.summary, json.loads(run.summary.read_text()) | {"status": "finished"}
+    )
+    assert open_run(run.root, CONFIG, info, resume=True).is_finished
+    assert not run.backup.exists()
+
+
+def test_disk_that_does_not_take_the_first_files(tmp_path, info, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        InputError, match="run cannot be written: No space left"
+    ) as error:
+        open_run(tmp_path / "run", CONFIG, info)
+    assert "GB are free" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_resume_in_an_empty_folder_starts(tmp_path, info):

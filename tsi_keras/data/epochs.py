@@ -111,6 +111,33 @@ def repeated_epochs(
     return epochs.flat_map(epoch_videos).map(lambda _, video: video)
 
 
+def fill_up(videos: tf.data.Dataset, num_videos: int, size: int) -> tf.data.Dataset:
+    """Repeat videos until their number is a multiple of `size`.
+
+    Each gets a `weight`: 1, and 0 for the repetitions.
+    """
+
+    def weighted(weight: float) -> tf.data.Dataset:
+        return videos.map(lambda video: video | {"weight": tf.constant(weight)})
+
+    repetitions = weighted(0.0).repeat().take(-num_videos % size)
+    return weighted(1.0).concatenate(repetitions)
+
+
+def own_share(
+    videos: tf.data.Dataset, batch_size: int, worker: int, workers: int
+) -> tf.data.Dataset:
+    """Of each `batch_size` videos those that one of `workers` processes decodes."""
+    if workers == 1:
+        return videos
+    share = batch_size // workers
+    return (
+        videos.enumerate()
+        .filter(lambda index, _: tf.equal(index % batch_size // share, worker))
+        .map(lambda _, video: video)
+    )
+
+
 def choose_frames(record: Element, num_frames: int, seed: tf.Tensor | None) -> Element:
     """Keep the JPEG files of one clip: random ones with a seed, else the centres."""
     indices = segment_indices_tf(

@@ -18,7 +18,9 @@ from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.epochs import Element
 from tsi_keras.data.epochs import Shuffle
 from tsi_keras.data.epochs import choose_frames
+from tsi_keras.data.epochs import fill_up
 from tsi_keras.data.epochs import next_epoch
+from tsi_keras.data.epochs import own_share
 from tsi_keras.data.epochs import purpose_seed
 from tsi_keras.data.epochs import repeated_epochs
 from tsi_keras.data.epochs import whole
@@ -90,6 +92,9 @@ def make_dataset(
     shuffle_buffer: int = 1024,
     first_epoch: int = 0,
     first_step: int = 0,
+    fill_last: bool = False,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Batches of clips from one split of a prepared data set.
 
@@ -104,8 +109,9 @@ def make_dataset(
     chosen frames, about 0.2 MB for 8 frames of 340x256; decoded are only the batches
     in flight.
 
-    Under `tf.distribute` elements are sharded ("DATA"), not files: right for any
-    number of shards, and without effect for the workers of one machine.
+    Several processes that train together (`workers`) each read every record, but decode
+    and get only their share of each batch, always the same one: together they have the
+    batches of one process with `deterministic`.
 
     Args:
         data_dir: the output folder of `pipelines.prepare`.
@@ -128,16 +134,24 @@ def make_dataset(
             resumed run goes on as the undisturbed one would have.
         first_step: with `repeat`: batches of that epoch to leave out. Their videos are
             read but not decoded.
+        fill_last: evaluation only: fill the last batch up with videos that were there
+            before, so that it can be shared equally, and yield weights: 1, and 0 for
+            those that fill up.
+        worker: position of this process among the `workers`.
+        workers: processes that share each batch; more than one need `repeat` or
+            `fill_last`.
 
     Returns:
-        A dataset of `(frames, labels)` or `(frames, labels, ids)`: uint8
-        `(B, num_frames, crop_size, crop_size, 3)`, int32 `(B,)`, string `(B,)`; B is
-        static when the remainder is dropped. Its cardinality is known.
+        A dataset of `(frames, labels)`, with the weights next if the last batch is filled
+        up, and the ids at the end if these are wanted: uint8
+        `(B, num_frames, crop_size, crop_size, 3)`, int32 `(B,)`, float32 `(B,)`, string
+        `(B,)`. B is `batch_size / workers`, and static when all batches are full. The
+        cardinality is known.
 
     Raises:
         InputError: the data set, the split or a shard is missing, a number is out of
-            range, the split has fewer videos than one batch needs, or `repeat` is
-            asked for evaluation or with a remainder.
+            range, the split has fewer videos than one batch needs, or options that
+            exclude one another.
         tf.errors.OpError: when iterated, a shard or a JPEG is damaged.
 
     Example:
@@ -155,13 +169,17 @@ def make_dataset(
     drop_remainder = training if drop_remainder is None else drop_remainder
     _check_size(info, split, batch_size if drop_remainder else 1)
     _check_repeat(repeat, training and drop_remainder, first_epoch, first_step)
+    _check_sharing(batch_size, worker, workers, repeat or fill_last)
+    if fill_last and training:
+        raise InputError("`fill_last` is for evaluation (training=False).")
     if training:
         shuffle = Shuffle(
             paths,
             info.split(split).num_videos,
             options.num_frames,
             shuffle_buffer,
-            deterministic,
+            # Workers that saw another order would not share the same batches.
+            deterministic or workers > 1,
         )
         videos = repeated_epochs if repeat else next_epoch
         videos = videos(shuffle, seed, batch_size, first_epoch, first_step)
@@ -169,16 +187,23 @@ def make_dataset(
     else:
         videos = _ordered_videos(paths, options)
         # A shard that lost records must not pass for a smaller data set.
-        videos = whole(videos, info.split(split).num_videos)
+        num_videos = info.split(split).num_videos
+        videos = whole(videos, num_videos)
+        if fill_last:
+            videos = fill_up(videos, num_videos, batch_size)
         to_clip = _evaluation_clip(options)
-    clips = videos.map(
-        lambda video: _select(to_clip(video), with_ids),
+    full = drop_remainder or fill_last
+    keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
+    clips = own_share(videos, batch_size, worker, workers).map(
+        lambda video: _select(video | to_clip(video), keys),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=deterministic or not training,
     )
-    batches = clips.batch(batch_size, drop_remainder=drop_remainder)
+    batches = clips.batch(batch_size // workers, drop_remainder=full)
     if repeat:
         batches = whole(batches, tf.data.INFINITE_CARDINALITY)
+    elif fill_last:
+        batches = whole(batches, -(-num_videos // batch_size))
     return batches.with_options(_dataset_options()).prefetch(tf.data.AUTOTUNE)
 
 
@@ -214,6 +239,24 @@ def _check_repeat(
             "`first_epoch` and `first_step` need repeat=True. "
             f"Received: {first_epoch} and {first_step}"
         )
+
+
+def _check_sharing(
+    batch_size: int, worker: int, workers: int, full_batches: bool
+) -> None:
+    """Refuse batches that processes cannot share."""
+    _check_positive("workers", workers)
+    if not 0 <= worker < workers:
+        raise InputError(
+            f"`worker` must lie between 0 and {workers - 1}. Received: {worker!r}"
+        )
+    if batch_size % workers:
+        raise InputError(
+            f"`batch_size` must be a multiple of `workers` ({workers}). "
+            f"Received: {batch_size}"
+        )
+    if workers > 1 and not full_batches:
+        raise InputError("`workers` need `repeat` or, in evaluation, `fill_last`.")
 
 
 def _dataset_options() -> tf.data.Options:
@@ -270,7 +313,6 @@ def _evaluation_clip(options: ClipOptions) -> Callable[[Element], Element]:
     return to_clip
 
 
-def _select(clip: Element, with_ids: bool) -> tuple[tf.Tensor, ...]:
+def _select(clip: Element, keys: list[str]) -> tuple[tf.Tensor, ...]:
     """The tuple that `fit`, `evaluate` and `predict` understand."""
-    keys = ("frames", "label", "id") if with_ids else ("frames", "label")
     return tuple(clip[key] for key in keys)

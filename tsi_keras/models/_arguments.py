@@ -2,8 +2,6 @@
 
 import difflib
 
-from tsi_keras.layers._frames import check_num_frames
-
 _MODEL_ARGUMENTS = ("name", "trainable")
 
 
@@ -38,21 +36,13 @@ def check_backbone(backbone) -> None:
     """Refuse a backbone whose output is not one map of features per frame.
 
     Raises:
-        ValueError: no `num_frames`, several outputs, or an output other than
-            `(N, T, h, w, C)`.
+        ValueError: several outputs, or an output other than `(N, T, h, w, C)`.
     """
     shape = getattr(backbone, "output_shape", None)
-    if getattr(backbone, "num_frames", None) is None:
-        raise ValueError(
-            "`backbone` must be a video network with the attribute `num_frames`, such as "
-            "TemporalResNet or the result of insert_temporal for image networks. "
-            f"Received: {type(backbone).__name__} {getattr(backbone, 'name', '')!r} with "
-            f"output shape {shape}"
-        )
-    check_num_frames(backbone.num_frames)
     if not isinstance(shape, tuple) or len(shape) != 5:
         raise ValueError(
-            "`backbone` must have one output (N, T, h, w, C); build the image network "
-            "with include_top=False and pooling=None. Received a backbone with output "
-            f"shape {shape}"
+            "`backbone` must have one output (N, T, h, w, C), as TemporalResNet and the "
+            "results of insert_temporal have; build image networks with "
+            "include_top=False and pooling=None. Received: "
+            f"{type(backbone).__name__} with the output shape {shape}"
         )

@@ -31,8 +31,8 @@ class VideoClassifier(keras.Model):
     to evaluate, predict and export.
 
     Args:
-        backbone: a model `(N, T, H, W, 3) -> (N, T, h, w, C)` with the attribute
-            `num_frames`, such as `TemporalResNet`.
+        backbone: a model `(N, T, H, W, 3) -> (N, T, h, w, C)`, such as `TemporalResNet`
+            or the result of `insert_temporal`.
         num_classes: number of classes.
         dropout: rate of the dropout before the Dense layer.
         class_names: names of the classes in the order of the logits, or None.
@@ -101,7 +101,7 @@ class VideoClassifier(keras.Model):
     @property
     def num_frames(self) -> int:
         """Frames per clip, T."""
-        return self.backbone.num_frames
+        return getattr(self.backbone, "num_frames", self.backbone.output_shape[1])
 
     @property
     def temporal(self):

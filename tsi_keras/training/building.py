@@ -10,8 +10,12 @@ import keras
 
 from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.models import VideoClassifier
+from tsi_keras.models import load_weights_from
 from tsi_keras.models import video_resnet
+from tsi_keras.training.class_accuracy import MAX_CLASSES
+from tsi_keras.training.class_accuracy import MeanClassAccuracy
 from tsi_keras.training.config import Config
+from tsi_keras.training.freezing import freeze_batch_norm
 from tsi_keras.training.optimizer import ClippedAdamW
 from tsi_keras.training.optimizer import GroupedSGD
 from tsi_keras.training.optimizer import ReplicaLossScale
@@ -72,11 +76,11 @@ def build_classifier(
     Raises:
         InputError: the model section describes no network; one line.
     """
-    options = config.model.model_dump()
+    options = config.model.model_dump(exclude={"preset", "weights"})
     options["temporal_options"] = options["temporal_options"] or None
     with dtype_policy(config.train.mixed_precision):
         try:
-            return video_resnet(
+            model = video_resnet(
                 num_classes=len(class_names),
                 class_names=list(class_names),
                 preprocessing={
@@ -85,6 +89,8 @@ def build_classifier(
                 },
                 **options,
             )
+            freeze_batch_norm(model, config.train.batch_norm)
+            return model
         except ValueError as error:
             raise InputError(f"`model`: {' '.join(str(error).split())}") from error
 
@@ -97,6 +103,24 @@ def _stored(records: Mapping[str, Any]) -> dict[str, Any]:
         "min_frames": "min_frames",
     }
     return {new: records[old] for old, new in names.items() if old in records}
+
+
+def load_initial_weights(model: VideoClassifier, config: Config) -> None:
+    """Start from the file `model.weights`, if the configuration names one.
+
+    The head keeps its fresh weights, and so do temporal modules the file knows nothing
+    of; everything else must be there.
+
+    Raises:
+        InputError: the file is missing or damaged, or belongs to another network.
+    """
+    path = config.model.weights
+    if path is None:
+        return
+    try:
+        load_weights_from(model, path, head="replace")
+    except (OSError, ValueError) as error:
+        raise InputError(f"`model.weights` {path}: {error}") from error
 
 
 def compile_classifier(
@@ -113,12 +137,15 @@ def compile_classifier(
     if model.num_classes > 5:
         top5 = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5")
         metrics.append(top5)
+    if model.num_classes <= MAX_CLASSES:
+        metrics.append(MeanClassAccuracy(model.num_classes))
     optimizer = make_optimizer(config, steps_per_epoch)
     optimizer.build(model.trainable_variables)
     model.compile(
         optimizer=optimizer,
         loss=SmoothedCrossEntropy(config.train.label_smoothing),
-        metrics=metrics,
+        # Weights are 0 for the clips that fill a last batch up.
+        weighted_metrics=metrics,
         # XLA is slower on CPUs and off under a strategy anyway; the same everywhere.
         jit_compile=False,
     )
@@ -131,6 +158,8 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Opt
         "learning_rate": make_schedule(train, steps_per_epoch),
         "weight_decay": train.weight_decay,
         "clip_norm": train.clip_norm,
+        "accumulation_steps": train.accumulation_steps,
+        "ema_decay": train.ema_decay,
     }
     if train.optimizer == "adamw":
         optimizer = ClippedAdamW(**common)

@@ -2,10 +2,15 @@
 
 import math
 import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 
+from tsi_keras.training.data_wait import DataWait
+from tsi_keras.training.state import latest_state
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import progress
 
@@ -15,13 +20,32 @@ class TrainingDiverged(RuntimeError):
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Stop with an error as soon as the loss is not finite.
+    """Stop with an error as soon as a loss is not finite, in the validation too.
 
-    (`keras.callbacks.TerminateOnNaN` ends training as if it had succeeded.)
+    (`keras.callbacks.TerminateOnNaN` ends training as if it had succeeded.) Put it
+    first, so that nothing of that step or epoch is saved.
+
+    Args:
+        states: folder of the run's `SaveState`, to name the last state; or None.
+        batch_ids: `(epoch, step) -> ids` of the videos of a batch, both counted from
+            0, to name those of the bad one; or None.
+        exact: whether `batch_ids` gives the same videos as the training got.
 
     Raises:
-        TrainingDiverged: from `fit`, with epoch, step and learning rate.
+        TrainingDiverged: from `fit`, with epoch, step, learning rate, videos and the
+            last state.
     """
+
+    def __init__(
+        self,
+        states: str | Path | None = None,
+        batch_ids: Callable[[int, int], Sequence[str]] | None = None,
+        exact: bool = True,
+    ):
+        super().__init__()
+        self.states = states
+        self.batch_ids = batch_ids
+        self.exact = exact
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -32,17 +56,48 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             raise TrainingDiverged(
                 f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1} "
-                f"(learning rate {rate:g}). Lower `train.learning_rate`, warm up with "
-                "`train.warmup_epochs` or clip with `train.clip_norm`; the checkpoints "
-                "hold the epoch before."
+                f"(learning rate {rate:g}){self._videos(batch)}. Lower "
+                "`train.learning_rate`, warm up with `train.warmup_epochs` or clip with "
+                f"`train.clip_norm`; {self._last_state()}."
             )
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = (logs or {}).get("val_loss", 0.0)
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"The validation loss became {loss} after epoch {epoch + 1}. Lower "
+                "`train.learning_rate` or warm up with `train.warmup_epochs`; "
+                f"{self._last_state()}."
+            )
+
+    def _videos(self, batch: int) -> str:
+        """The videos of a batch, as part of a sentence."""
+        if self.batch_ids is None:
+            return ""
+        ids = ", ".join(self.batch_ids(self._epoch, batch))
+        if self.exact:
+            return f", with the videos {ids}"
+        return (
+            f", with about the videos {ids} (only train.deterministic=true reads them "
+            "in the same order every time)"
+        )
+
+    def _last_state(self) -> str:
+        """Where the last finite state lies, as part of a sentence."""
+        saved = None if self.states is None else latest_state(self.states)
+        if saved is None:
+            return "no state was saved before"
+        return (
+            f"the last finite state, after {saved.epoch} epochs and {saved.step} steps, "
+            f"is {saved.path}"
+        )
 
 
 class ReseedEveryEpoch(keras.callbacks.Callback):
     """Give random layers a state that depends on seed and epoch only.
 
-    Saved weights do not hold it; without this, a resumed run would draw other
-    dropout masks than an undisturbed one.
+    A run that is repeated from the models of an epoch then draws the same dropout
+    masks again, whatever came before.
 
     Args:
         seed: the run's seed.
@@ -83,7 +138,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._last = time.perf_counter()
-        if not self._compiled and batch == 0 and self.params["steps"] != 1:
+        if not self._compiled and self.params["steps"] != 1:
             self._compiled, self._start = True, self._last
             return
         self._steps += 1
@@ -105,11 +160,13 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         clock: the `Clock` of the same run; it must come before this callback.
+        wait: its `DataWait`, likewise, or None.
     """
 
-    def __init__(self, clock: Clock):
+    def __init__(self, clock: Clock, wait: DataWait | None = None):
         super().__init__()
         self.clock = clock
+        self.wait = wait
         self._bar = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -124,7 +181,9 @@ class Progress(keras.callbacks.Callback):
         self._bar.update(
             self._task,
             completed=(batch + 1) * self.clock.batch_size,
-            description="  ".join([self._title, *_figures(logs), speed]),
+            description="  ".join(
+                [self._title, *_figures(logs), speed, *self._waiting()]
+            ),
         )
 
     def on_test_begin(self, logs=None):
@@ -135,8 +194,14 @@ class Progress(keras.callbacks.Callback):
         self.close()
         speed = f"{logs['clips_per_second']:.1f} clips/s"
         rate = f"lr {logs['learning_rate']:.3g}"
-        line = "  ".join([self._title, *_figures(logs), speed, rate])
-        console.print(line, soft_wrap=True)
+        line = [self._title, *_figures(logs), speed, rate, *self._waiting()]
+        console.print("  ".join(line), soft_wrap=True)
+
+    def _waiting(self) -> list[str]:
+        """The share of the time that went by waiting, if it is measured."""
+        if self.wait is None:
+            return []
+        return [f"waiting for data {self.wait.share:.0%}"]
 
     def close(self) -> None:
         """Take the bar off the terminal; also needed when training fails."""

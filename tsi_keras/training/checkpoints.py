@@ -1,16 +1,30 @@
-"""Models and training states on disk: every file is whole or not there."""
+"""Saving during training: models for use, and the state a run goes on from."""
 
+import json
 import os
 import re
 import shutil
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tsi_keras.utils.errors import InputError
+from tsi_keras.training.averaging import averaged_weights
+from tsi_keras.training.callbacks import TrainingDiverged
+from tsi_keras.training.state import SavedState
+from tsi_keras.training.state import keep_only
+from tsi_keras.training.state import latest_state
+from tsi_keras.training.state import take_state
+from tsi_keras.training.whole_files import flush_folder
+from tsi_keras.training.whole_files import remove_unfinished
+from tsi_keras.training.whole_files import whole_file
+from tsi_keras.utils.files import file_sha256
 
-_STATE_NAME = re.compile(r"epoch-(\d+)\.weights\.h5")
+_CANDIDATE = re.compile(r"\.(\w+)-(\d{5,})(\.keras|\.json)")
 
 
 def save_model(model: keras.Model, path: str | Path) -> None:
@@ -23,24 +37,42 @@ def save_model(model: keras.Model, path: str | Path) -> None:
     Args:
         model: the model; it stays as it is, compiled or not.
         path: `.keras` file to write or replace.
+
+    Raises:
+        InputError: the disk does not take the file; an older one is as it was.
     """
     with tf.device("CPU:0"):
         plain = type(model).from_config(model.get_config())
         plain.set_weights(model.get_weights())
-        _save_and_rename(plain.save, Path(path))
+        with whole_file(path) as temporary:
+            plain.save(str(temporary))
 
 
 class SaveModels(keras.callbacks.Callback):
     """Save the last epoch's model, and keep the best one.
 
+    Each comes with a JSON file of the same name that says what it is: epoch (from 1),
+    metrics, the SHA-256 of the model file, and `details`. Where the optimizer averages
+    the weights, the averages are saved.
+
     Unlike `keras.callbacks.ModelCheckpoint` it writes files for use (see
-    `save_model`) that a killed process cannot leave half written.
+    `save_model`), and in two steps, so that models and the state of the run never
+    disagree: `on_epoch_end` writes aside, and `publish` gives the files their names once
+    the epoch can no longer be lost.
 
     Args:
         last: `.keras` file to write after every epoch.
         best: `.keras` file for the epoch with the highest `monitor`, or None.
         monitor: name of a metric.
         value: the highest value so far, when training is resumed.
+        details: what else to say of the models, such as the configuration.
+
+    Example:
+        ```python
+        models = SaveModels("run/last.keras", "run/best.keras")
+        state = SaveState("run/backup", sealed=models.publish)
+        model.fit(data, validation_data=val, callbacks=[models, state])
+        ```
     """
 
     def __init__(
@@ -49,90 +81,159 @@ class SaveModels(keras.callbacks.Callback):
         best: str | Path | None = None,
         monitor: str = "val_top1",
         value: float | None = None,
+        details: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.last = Path(last)
         self.best = None if best is None else Path(best)
         self.monitor = monitor
         self.value = float("-inf") if value is None else value
+        self.details = dict(details or {})
 
     def on_epoch_end(self, epoch, logs=None):
-        save_model(self.model, self.last)
+        last = _aside(self.last, epoch + 1)
+        with averaged_weights(self.model):
+            save_model(self.model, last)
+        facts = {
+            "epoch": epoch + 1,
+            "metrics": epoch_metrics(logs),
+            "sha256": file_sha256(last),
+            **self.details,
+        }
+        _write_facts(last, facts)
         if self.best is not None and logs[self.monitor] > self.value:
             self.value = logs[self.monitor]
-            _save_and_rename(lambda name: shutil.copyfile(self.last, name), self.best)
+            best = _aside(self.best, epoch + 1)
+            with whole_file(best) as temporary:
+                shutil.copyfile(last, temporary)
+            _write_facts(best, facts)
+
+    def publish(self, epochs: int) -> None:
+        """Give the models of the first `epochs` epochs their names; see there."""
+        for path in {self.last, self.best} - {None}:
+            publish_models(path.parent, epochs)
 
 
-class Backup(keras.callbacks.BackupAndRestore):
-    """`BackupAndRestore` whose state on disk survives a kill at any moment.
-
-    Keras writes the weights over the last good ones and the epoch into a second
-    file; a process killed in between leaves a torn state or repeats an epoch. Here
-    weights, optimizer and epoch are one file, named by the number of finished
-    epochs, written aside and renamed.
-
-    Args:
-        backup_dir: folder for the state; only this callback may use it. It is left
-            there after training; see `remove`.
-    """
-
-    def __init__(self, backup_dir: str | Path):
-        super().__init__(str(backup_dir), save_freq="epoch", delete_checkpoint=False)
-
-    def _save_model(self):
-        folder = Path(self.backup_dir)
-        target = folder / f"epoch-{self._current_epoch:05d}.weights.h5"
-        _save_and_rename(self.model.save_weights, target)
-        for path in folder.iterdir():
-            if path != target:
-                path.unlink()
-
-    def _load_model(self):
-        state = latest_state(self.backup_dir)
-        if state is None:
-            return
-        path, epoch = state
-        try:
-            self.model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"The saved training state {path} cannot be read: {reason}; start anew "
-                "with --overwrite."
-            ) from error
-        self.model._initial_epoch = epoch
-
-
-def latest_state(folder: str | Path) -> tuple[Path, int] | None:
-    """Return the newest saved state and the number of epochs it has seen.
+def publish_models(folder: str | Path, epochs: int) -> None:
+    """Finish what `SaveModels` began, as far as the run's state has come.
 
     Args:
-        folder: the `backup_dir` of a `Backup`; it need not exist.
+        folder: where the models lie.
+        epochs: epochs that are finished for good. Models written aside for later ones
+            are removed: their epochs will be run again.
     """
-    found = [
-        (int(match[1]), path)
-        for path in Path(folder).glob("*.weights.h5")
-        if (match := _STATE_NAME.fullmatch(path.name))
-    ]
-    if not found:
-        return None
-    epoch, path = max(found)
-    return path, epoch
+    for path in sorted(Path(folder).glob(".*-*.*")):
+        match = _CANDIDATE.fullmatch(path.name)
+        if match and int(match[2]) <= epochs:
+            os.replace(path, path.with_name(match[1] + match[3]))
+        elif match:
+            path.unlink()
+    flush_folder(Path(folder))
 
 
-def _save_and_rename(save, target: Path) -> None:
-    """Call `save` with a name of the same kind, then give the file its name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".writing-{target.name}")
-    try:
-        save(str(temporary))
-        _flush_to_disk(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
+    """Return an epoch's losses and accuracies, without what the clocks add."""
+    other = ("epoch", "learning_rate", "clips_per_second", "seconds", "data_wait")
+    return {name: value for name, value in logs.items() if name not in other}
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Have the bytes on disk before the name points to them."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
+class SaveState(keras.callbacks.Callback):
+    """Save the state to resume from: after every epoch, and in between.
+
+    A killed run then goes on exactly where the last state was taken, in mid-epoch too;
+    see `tsi_keras.training.resuming.fit_from`. The end of an epoch's steps is one such
+    moment, so that a killed validation costs the validation only. The state is one
+    file, replaced in one instant, and never by one with weights that are not finite.
+
+    Put it after the callbacks that write the epoch's logs and models, and before those
+    that exchange the weights for the validation.
+
+    Args:
+        folder: for the states; only this callback may use it. The last state is left
+            there after training.
+        minutes: save in mid-epoch when this long has passed since the last time; 0:
+            after every step; None: not at all.
+        sealed: called with the number of finished epochs when these are on disk.
+
+    Raises:
+        InputError: from `fit`: the disk does not take the state.
+        TrainingDiverged: from `fit`: weights are not finite.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        minutes: float | None = None,
+        sealed: Callable[[int], None] | None = None,
+    ):
+        super().__init__()
+        self.folder = Path(folder)
+        self.minutes = minutes
+        self.sealed = sealed
+        self.saved: SavedState | None = None
+        self._epoch = self._step = self._begin = 0
+
+    def on_train_begin(self, logs=None):
+        self.saved = latest_state(self.folder)
+        if self.saved is not None:
+            keep_only(self.saved.path)
+        else:
+            remove_unfinished(self.folder)
+        self._time = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._step = epoch, 0
+        self._begin = int(self.model.optimizer.iterations.numpy())
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step = batch + 1
+        if self._is_due() and self._step != self.params.get("steps"):
+            self.save()
+
+    def on_test_begin(self, logs=None):
+        # Also when only the validation is left, and no step was made here.
+        self._step = self.params.get("steps") or self._step
+        self.save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch, self._step = epoch + 1, 0
+        self._begin = int(self.model.optimizer.iterations.numpy())
+        self.save()
+        if self.sealed is not None:
+            self.sealed(self._epoch)
+
+    def save(self) -> SavedState:
+        """Save the state as it is now; returns where."""
+        if self.saved is None or self.saved[1:] != (self._epoch, self._step):
+            state = take_state(self.model, self._epoch, self._step, self._begin)
+            if not state.is_finite():
+                raise TrainingDiverged(self._complaint())
+            self.saved = state.save(self.folder)
+        self._time = time.monotonic()
+        return self.saved
+
+    def _is_due(self) -> bool:
+        """Whether the last state is too long ago."""
+        if self.minutes is None:
+            return False
+        return time.monotonic() - self._time >= 60 * self.minutes
+
+    def _complaint(self) -> str:
+        """What to say of weights that are not finite."""
+        before = "nothing was saved before" if self.saved is None else self.saved.path
+        return (
+            "Weights are no longer finite after epoch "
+            f"{self._epoch}, step {self._step}. Lower `train.learning_rate` or clip with "
+            f"`train.clip_norm`; last finite state: {before}."
+        )
+
+
+def _aside(path: Path, epochs: int) -> Path:
+    """Where a model waits until its epoch is sealed."""
+    return path.with_name(f".{path.stem}-{epochs:05d}{path.suffix}")
+
+
+def _write_facts(model: Path, facts: Mapping[str, Any]) -> None:
+    """Write what a model is beside it."""
+    with whole_file(model.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

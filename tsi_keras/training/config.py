@@ -28,10 +28,20 @@ class _Section(BaseModel):
 class ModelSection(_Section):
     """The network."""
 
+    preset: str | None = Field(
+        None,
+        description="a network of the papers by name (`pipelines.doctor models` lists "
+        "them); sets the keys that make it up",
+    )
+    weights: str | None = Field(
+        None,
+        description="file of weights to start from (.pth, .safetensors, .keras, "
+        ".weights.h5); the head and what the file lacks start fresh",
+    )
     temporal: str = Field(
         "tsi", description="temporal module of the blocks; `none` is TSN"
     )
-    depth: Literal[18, 26, 34, 50, 101] = Field(50, description="ResNet depth")
+    depth: Literal[14, 18, 26, 34, 50, 101] = Field(50, description="ResNet depth")
     base_width: int = Field(64, ge=1, description="channels of the first stage")
     stem: Literal["imagenet", "small"] = Field(
         "imagenet", description="small: without max-pooling, for frames below 100 px"
@@ -40,7 +50,7 @@ class ModelSection(_Section):
     stages: list[Literal[2, 3, 4, 5]] = Field(
         [2, 3, 4, 5], description="residual stages that get the module"
     )
-    blocks: Literal["all", "first"] | list[list[int]] = Field(
+    blocks: Literal["all", "first", "alternate"] | list[list[int]] = Field(
         "all", description="blocks of a stage that get it, or one index list per stage"
     )
     fusion: Literal["cascade", "sum", "concat"] = Field(
@@ -59,6 +69,20 @@ class ModelSection(_Section):
         "networks, about 0.1 lets a network start from nothing",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("preset"), str):
+            return values
+        options = _preset_options(values["preset"])
+        for key, wanted in options.items():
+            if values.get(key, wanted) != wanted:
+                raise ValueError(
+                    f"`model.preset` {values['preset']} means `model.{key}` {wanted!r}. "
+                    f"Received: {values[key]!r}; leave one of the two out"
+                )
+        return {**values, **options}
+
     @model_validator(mode="after")
     def _check_stages(self) -> "ModelSection":
         if self.stages != sorted(set(self.stages)):
@@ -72,6 +96,18 @@ class ModelSection(_Section):
                 f"({len(self.stages)}). Received {len(self.blocks)}: {self.blocks}"
             )
         return self
+
+
+def _preset_options(name: str) -> dict[str, Any]:
+    """What a preset sets, as a configuration file would write it."""
+    # Imported late: the catalogue's package imports Keras, which --help can do without.
+    from tsi_keras.models.catalog import get_preset
+
+    options = get_preset(name).options
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in options.items()
+    }
 
 
 class DataSection(_Section):
@@ -116,6 +152,12 @@ class TrainSection(_Section):
     batch_size: int = Field(
         64, ge=1, description="clips in a step, over all devices together"
     )
+    accumulation_steps: int = Field(
+        1,
+        ge=1,
+        description="parts a batch is computed in, one after the other, to fit memory; "
+        "the gradients are averaged, so the step is that of the whole batch",
+    )
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", description="the paper's SGD with TSN's groups, or AdamW without groups"
     )
@@ -149,6 +191,18 @@ class TrainSection(_Section):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target spread over all classes"
     )
+    batch_norm: Literal["train", "partial", "frozen"] = Field(
+        "train",
+        description="partial: freeze the backbone's BN except the first, as TSN; "
+        "frozen: freeze all of the backbone's",
+    )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="evaluate and save an exponential moving average of the weights "
+        "with this decay, such as 0.9999; null: the weights themselves",
+    )
     mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="precision of the computation; variables stay float32"
     )
@@ -157,6 +211,18 @@ class TrainSection(_Section):
     )
     validation: bool = Field(
         True, description="evaluate the val split after every epoch and keep the best"
+    )
+    checkpoint_minutes: float | None = Field(
+        10.0,
+        ge=0,
+        description="save the state to resume from at least this often within an "
+        "epoch; null: after every epoch only",
+    )
+    wandb: str | None = Field(
+        None,
+        min_length=1,
+        description="project of Weights & Biases to log the epochs to (needs the package "
+        "wandb); null: do not",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of everything drawn")
     deterministic: bool = Field(
@@ -167,6 +233,11 @@ class TrainSection(_Section):
     def _check_schedule(self) -> "TrainSection":
         if self.schedule == "step":
             self._check_milestones()
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                "`train.batch_size` must be a multiple of `train.accumulation_steps`. "
+                f"Received: {self.batch_size} and {self.accumulation_steps}"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"`train.warmup_epochs` must be below `train.epochs` ({self.epochs}). "

@@ -1,27 +1,48 @@
 """Devices: which `tf.distribute` strategy a run uses, and what batch fits it."""
 
-import math
+import os
+from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from tsi_keras.training.cluster import Cluster
+from tsi_keras.training.cluster import await_workers
+from tsi_keras.training.cluster import find_cluster
+from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
 
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
-def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+
+def make_strategy(
+    name: str = "auto",
+    workers: Sequence[str] | None = None,
+    worker_index: int | None = None,
+) -> tf.distribute.Strategy:
     """Return the strategy of a run.
 
     Args:
         name: `"auto"`: all GPUs when there are several, else one device;
             `"one_device"`: TensorFlow's default device; `"mirrored"`: all GPUs, or
             all logical CPU devices where there is no GPU, falling back to one
-            device by itself.
+            device by itself; `"multi_worker"`: all GPUs, or the CPU, of several
+            processes, see `find_cluster`, falling back to `"auto"` for one process by
+            itself; `"tpu"`: all cores of the TPU that TPU_NAME names, or of this
+            machine.
+        workers: for `"multi_worker"`: `host:port` of every process, if neither TF_CONFIG
+            nor SLURM tells.
+        worker_index: position of this process among them.
 
     Returns:
-        A `MirroredStrategy` over at least two devices, else the default strategy.
+        A strategy over at least two devices or for a TPU, else the default strategy.
+        `"multi_worker"` returns when all workers are there, and must come before
+        anything that TensorFlow computes.
 
     Raises:
         ValueError: unknown name.
+        InputError: the workers make no sense or do not answer; there is no TPU.
 
     Example:
         ```python
@@ -29,11 +50,20 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
             model = build_classifier(config, class_names)
         ```
     """
-    if name not in ("auto", "one_device", "mirrored"):
+    if name not in STRATEGIES:
         raise ValueError(
-            "`name` must be 'auto', 'one_device' or 'mirrored'. "
-            f"Received: name={name!r}"
+            f"`name` must be one of {list(STRATEGIES)}. Received: {name!r}"
         )
+    if name == "multi_worker":
+        cluster = find_cluster(workers, worker_index, os.environ)
+        return _multi_worker(cluster) if len(cluster.workers) > 1 else make_strategy()
+    if workers is not None or worker_index is not None:
+        raise InputError(
+            "`train.workers` and `train.worker_index` need "
+            f"train.distribution=multi_worker. Received: {name!r}"
+        )
+    if name == "tpu":
+        return _tpu(os.environ.get("TPU_NAME", "local"))
     devices = [] if name == "one_device" else tf.config.list_logical_devices("GPU")
     if name == "mirrored" and not devices:
         devices = tf.config.list_logical_devices("CPU")
@@ -55,54 +85,118 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
 
 
-def check_batch_size(batch_size: int, replicas: int) -> None:
+@cache
+def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """The strategy of a cluster, once everybody is there; one per process."""
+    await_workers(
+        cluster,
+        waiting=lambda worker: console.print(f"waiting for worker {worker}"),
+    )
+    gpus = len(tf.config.get_visible_devices("GPU"))
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.workers)}),
+        task_type="worker",
+        task_id=cluster.index,
+        num_accelerators={"GPU": gpus},
+        rpc_layer="grpc",
+    )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise InputError(
+            "`train.distribution=multi_worker` must begin before TensorFlow computes "
+            "anything; train in a fresh process."
+        ) from error
+
+
+@cache
+def _tpu(name: str) -> tf.distribute.TPUStrategy:
+    """The strategy of a TPU, initialised; one per process."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"`train.distribution=tpu`: no TPU could be reached as {name!r} (set "
+            f"TPU_NAME, or leave it unset on the TPU's own machine): {reason[:200]}"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+class Place(NamedTuple):
+    """Where a process stands among those that train together.
+
+    Attributes:
+        worker: its position.
+        workers: their number.
+    """
+
+    worker: int
+    workers: int
+
+
+def place_of(strategy: tf.distribute.Strategy) -> Place:
+    """Return the place of this process: 0 of 1 but for several workers.
+
+    Example:
+        ```python
+        worker, workers = place_of(strategy)
+        data = make_dataset(..., repeat=True, worker=worker, workers=workers)
+        ```
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return Place(0, 1)
+    resolver = strategy.cluster_resolver
+    return Place(resolver.task_id, resolver.cluster_spec().num_tasks("worker"))
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes models, states and logs."""
+    return place_of(strategy).worker == 0
+
+
+def check_batch_size(batch_size: int, replicas: int, parts: int = 1) -> None:
     """Refuse a global batch that cannot be shared equally.
 
+    Args:
+        batch_size: clips of an update.
+        replicas: number of devices, over all workers.
+        parts: `train.accumulation_steps`.
+
     Raises:
-        InputError: `batch_size` is no multiple of `replicas`.
+        InputError: `batch_size` is no multiple of `replicas` times `parts`.
     """
-    if batch_size % replicas:
-        next_larger = (batch_size // replicas + 1) * replicas
+    if batch_size % (replicas * parts):
+        next_larger = -(-batch_size // (replicas * parts)) * replicas * parts
+        accumulated = f", times `train.accumulation_steps` ({parts})" * (parts > 1)
         raise InputError(
-            f"`train.batch_size` must be a multiple of the {replicas} devices in use. "
-            f"Received: {batch_size}; {next_larger} would do."
+            f"`train.batch_size` must be a multiple of the {replicas} devices in "
+            f"use{accumulated}. Received: {batch_size}; {next_larger} would do."
         )
 
 
 def validation_batch_size(batch_size: int, videos: int, replicas: int) -> int:
-    """Return the largest batch size that validates well on every replica.
+    """Return the global batch size to validate with.
 
-    Under a strategy the first batch must be full, because Keras builds the metrics
-    from it and fails when it is shared unequally. The last one may be partial and is
-    counted exactly, but should leave no replica without a clip: TensorFlow's oneDNN
-    convolutions, those of CPUs, fail on an empty batch. Where that cannot be had, the
-    largest size with a full first batch is returned.
+    On several replicas every batch must be full: TensorFlow's oneDNN convolutions, those
+    of CPUs, fail on an empty share, and Keras on a first batch that is shared unequally.
+    Give `make_dataset` `fill_last=True` there; this size leaves little to fill up.
 
     Args:
-        batch_size: global batch size of the training.
+        batch_size: clips of a training step, a multiple of `replicas`.
         videos: number of validation videos.
         replicas: number of devices.
 
-    Raises:
-        InputError: there are fewer videos than devices.
-
     Example:
         ```python
-        validation_batch_size(8, videos=7, replicas=2)   # 4: shares of 2, 2 and 2, 1
+        validation_batch_size(8, videos=9, replicas=2)   # 6: 12 clips, not 16
         ```
     """
     if replicas == 1:
         return batch_size
-    if videos < replicas:
-        raise InputError(
-            f"The val split has {videos} videos, fewer than the {replicas} devices in "
-            "use. Add videos, or take --train.validation=false or "
-            "--train.distribution=one_device."
-        )
-    largest = min(batch_size, videos) // replicas
-    for share in range(largest, 0, -1):
-        rest = videos % (share * replicas)
-        # Of the rest everyone gets the same, rounded up, until there is no more.
-        if rest == 0 or rest > math.ceil(rest / replicas) * (replicas - 1):
-            return share * replicas
-    return largest * replicas
+    steps = -(-videos // batch_size)
+    return -(-videos // (steps * replicas)) * replicas

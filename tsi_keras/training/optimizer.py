@@ -1,91 +1,49 @@
 """Optimizers: SGD as TSN, TSM, TEA and TSI use it, and AdamW for small networks."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from tsi_keras.training.accumulation import AccumulatedUpdates
+from tsi_keras.training.parameter_groups import ParameterGroup
+from tsi_keras.training.parameter_groups import assign_groups
+from tsi_keras.training.parameter_groups import tsn_groups
 
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Variables whose path matches a pattern, and how their update differs.
-
-    Attributes:
-        name: what to call the group.
-        pattern: regular expression, searched in `variable.path`.
-        learning_rate: factor on the learning rate.
-        weight_decay: factor on the weight decay.
-        required: a model without such a variable is an error.
-    """
-
-    name: str
-    pattern: str
-    learning_rate: float = 1.0
-    weight_decay: float = 1.0
-    required: bool = False
-
-
-def tsn_groups(head: str = "classifier") -> tuple[ParameterGroup, ...]:
-    """Return the parameter groups of TSN with TEA's rule for the head.
-
-    Only the classifier gets the factors 5 and 10; the Dense layers inside temporal
-    modules do not.
-
-    Args:
-        head: name of the layer that yields the logits.
-
-    Source: `get_optim_policies` in TSM's and TEA's `ops/models.py`.
-    """
-    return (
-        ParameterGroup("head weights", rf"(^|/){head}/kernel$", 5.0, 1.0, True),
-        ParameterGroup("head biases", rf"(^|/){head}/bias$", 10.0, 0.0, True),
-        ParameterGroup("normalisation", r"/(gamma|beta)$", 1.0, 0.0),
-        ParameterGroup("biases", r"/bias$", 2.0, 0.0),
-        ParameterGroup("weights", r"", 1.0, 1.0),
-    )
-
-
-class _ClipAfterReduction:
-    """Clips the gradients by `clip_norm` once they are summed over the replicas.
-
-    Keras clips every replica's share before the sum, so that the number of replicas
-    would change the training.
-    """
-
-    clip_norm: float | None
-
-    def _set_clip_norm(self, clip_norm: float | None) -> None:
-        if clip_norm is not None and clip_norm <= 0:
-            raise ValueError(
-                f"`clip_norm` must be above 0 or None. Received: clip_norm={clip_norm}"
-            )
-        self.clip_norm = clip_norm
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
-        if self.clip_norm is None:
-            return reduced
-        gradients = [gradient for gradient, _ in reduced]
-        clipped = clip_by_global_norm(gradients, self.clip_norm)
-        return [(g, v) for g, (_, v) in zip(clipped, reduced, strict=True)]
+# Keras' options that depend on the replicas or fail under them, and ours.
+_REPLACED = {
+    "clipnorm": "clip_norm",
+    "clipvalue": "clip_norm",
+    "global_clipnorm": "clip_norm",
+    "gradient_accumulation_steps": "accumulation_steps",
+    "use_ema": "ema_decay",
+}
 
 
 @keras.saving.register_keras_serializable("tsi_keras")
-class ClippedAdamW(_ClipAfterReduction, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` whose clipping does not depend on the replicas.
+class ClippedAdamW(AccumulatedUpdates, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` whose updates do not depend on the replicas.
 
-    The gradients are clipped by their common norm after they were summed over the
-    replicas; biases and the parameters of BatchNorm do not decay.
+    The gradients are summed over the replicas, accumulated, and clipped by their common
+    norm, in this order (see `AccumulatedUpdates`); biases and the parameters of
+    BatchNorm do not decay.
 
     Args:
-        learning_rate: float or `LearningRateSchedule`. Defaults to `0.001`.
+        learning_rate: float or `LearningRateSchedule`, which sees updates. Defaults to
+            `0.001`.
         weight_decay: float. Decoupled decay. Defaults to `5e-4`.
         clip_norm: float or None. Largest global norm. Defaults to `1`.
-        **kwargs: further arguments of `keras.optimizers.AdamW`.
+        accumulation_steps: int. Calls that make one update, from the mean of their
+            gradients. Defaults to `1`.
+        ema_decay: float or None. Decay of the weights' moving averages; see
+            `averaged_weights`. Defaults to None: no averages.
+        **kwargs: further arguments of `keras.optimizers.AdamW`, except its own
+            clipping, accumulation and averages.
+
+    Raises:
+        ValueError: a value out of range, or an argument that is replaced by ours.
 
     Example:
         ```python
@@ -98,11 +56,19 @@ class ClippedAdamW(_ClipAfterReduction, keras.optimizers.AdamW):
         learning_rate=0.001,
         weight_decay: float = 5e-4,
         clip_norm: float | None = 1.0,
+        accumulation_steps: int = 1,
+        ema_decay: float | None = None,
         name: str = "clipped_adamw",
         **kwargs,
     ):
+        for theirs, ours in _REPLACED.items():
+            if kwargs.get(theirs):
+                raise ValueError(
+                    f"`{theirs}` does not train alike on every number of replicas; use "
+                    f"`{ours}`. Received: {theirs}={kwargs[theirs]!r}"
+                )
         super().__init__(learning_rate, weight_decay, name=name, **kwargs)
-        self._set_clip_norm(clip_norm)
+        self._configure_updates(clip_norm, accumulation_steps, ema_decay)
 
     def build(self, variables):
         """Create the moments, and exempt what does not decay."""
@@ -110,12 +76,19 @@ class ClippedAdamW(_ClipAfterReduction, keras.optimizers.AdamW):
             self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         super().build(variables)
 
+    def update_step(self, gradient, variable, learning_rate):
+        """Let one variable decay, and update it from its clipped gradient."""
+        if self._use_weight_decay(variable):
+            rate = ops.cast(learning_rate, variable.dtype)
+            self.assign_sub(variable, variable * self.weight_decay * rate)
+        super().update_step(gradient, variable, learning_rate)
+
     def get_config(self):
-        return {**super().get_config(), "clip_norm": self.clip_norm}
+        return {**super().get_config(), **self._updates_config()}
 
 
 @keras.saving.register_keras_serializable("tsi_keras")
-class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
+class GroupedSGD(AccumulatedUpdates, keras.optimizers.Optimizer):
     """SGD with coupled weight decay, parameter groups and true global clipping.
 
     For the gradient `g`, weight `w`, velocity `v` and a group's factors `a`, `b`:
@@ -131,13 +104,21 @@ class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
     were summed, so the number of replicas does not change the training.
 
     Args:
-        learning_rate: float or `LearningRateSchedule`. Defaults to `0.01`.
+        learning_rate: float or `LearningRateSchedule`, which sees updates. Defaults to
+            `0.01`.
         momentum: float. Defaults to `0.9`.
         weight_decay: float. Coupled L2 decay. Defaults to `5e-4`.
         clip_norm: float or None. Largest global norm. Defaults to `20`.
         groups: `ParameterGroup`s (or their dictionaries); the first that matches a
             variable counts. Defaults to `tsn_groups()`.
+        accumulation_steps: int. Calls that make one update, from the mean of their
+            gradients (see `AccumulatedUpdates`). Defaults to `1`.
+        ema_decay: float or None. Decay of the weights' moving averages; see
+            `averaged_weights`. Defaults to None: no averages.
         name: string. Defaults to `"grouped_sgd"`.
+
+    Raises:
+        ValueError: a value out of range; from `build`, a variable without a group.
 
     Example:
         ```python
@@ -152,11 +133,13 @@ class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
         weight_decay: float = 5e-4,
         clip_norm: float | None = 20.0,
         groups: Sequence[ParameterGroup | dict] | None = None,
+        accumulation_steps: int = 1,
+        ema_decay: float | None = None,
         name: str = "grouped_sgd",
     ):
         # The base class would apply its own decoupled decay and clip per replica.
         super().__init__(learning_rate, name=name)
-        self._set_clip_norm(clip_norm)
+        self._configure_updates(clip_norm, accumulation_steps, ema_decay)
         self.momentum = momentum
         self.coupled_weight_decay = weight_decay
         self.groups = [
@@ -168,10 +151,9 @@ class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
         """Create the velocities and assign every variable to its group."""
         if self.built:
             return
-        super().build(variables)
         groups = [ParameterGroup(**group) for group in self.groups]
-        self._group_of = [_find_group(groups, v.path) for v in variables]
-        _check_required(groups, self._group_of)
+        self._group_of = assign_groups(groups, [v.path for v in variables])
+        super().build(variables)
         self._velocities = [
             self.add_variable_from_reference(v, name="velocity") for v in variables
         ]
@@ -195,6 +177,16 @@ class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
             names[group.name].append(variable.path)
         return names
 
+    def learning_rates(self) -> dict[str, float]:
+        """Return the current learning rate of every group in use (once built)."""
+        rate = super().learning_rates()["all"]
+        used = {group.name for group in self._group_of}
+        return {
+            group["name"]: rate * group["learning_rate"]
+            for group in self.groups
+            if group["name"] in used
+        }
+
     def get_config(self):
         learning_rate = super().get_config()["learning_rate"]
         return {
@@ -202,27 +194,9 @@ class GroupedSGD(_ClipAfterReduction, keras.optimizers.Optimizer):
             "learning_rate": learning_rate,
             "momentum": self.momentum,
             "weight_decay": self.coupled_weight_decay,
-            "clip_norm": self.clip_norm,
             "groups": [dict(group) for group in self.groups],
+            **self._updates_config(),
         }
-
-
-def clip_by_global_norm(gradients: Sequence, clip_norm: float) -> list:
-    """Scale gradients so that their common L2 norm is at most `clip_norm`.
-
-    Args:
-        gradients: tensors of any shape; None entries stay.
-        clip_norm: float.
-
-    Returns:
-        The scaled gradients. A norm that is not finite makes them all not finite,
-        so that the loss shows it.
-
-    Source: `torch.nn.utils.clip_grad_norm_`, its 1e-6 included.
-    """
-    norm = tf.linalg.global_norm(gradients)
-    scale = tf.minimum(1.0, clip_norm / (norm + 1e-6))
-    return [None if g is None else g * tf.cast(scale, g.dtype) for g in gradients]
 
 
 @keras.saving.register_keras_serializable("tsi_keras")
@@ -230,7 +204,9 @@ class ReplicaLossScale(keras.optimizers.LossScaleOptimizer):
     """Loss scaling for mixed_float16 that sees an overflow on every replica.
 
     Keras' class looks at the first replica's gradients only, taking them for
-    already summed; an overflow on another replica then reaches the weights.
+    already summed; an overflow on another replica then reaches the weights. Where
+    the inner optimizer accumulates gradients, an overflow in one part of a batch
+    leaves out the whole batch.
     """
 
     def check_finite(self, grads):
@@ -241,26 +217,11 @@ class ReplicaLossScale(keras.optimizers.LossScaleOptimizer):
             overflow = context.all_reduce(tf.distribute.ReduceOp.SUM, overflow)
         return tf.equal(overflow, 0.0)
 
+    def _stateful_handle_non_finite_grads(self):
+        super()._stateful_handle_non_finite_grads()
+        if isinstance(self.inner_optimizer, AccumulatedUpdates):
+            self.inner_optimizer.discard_part()
 
-def _find_group(groups: Sequence[ParameterGroup], path: str) -> ParameterGroup:
-    """The first group whose pattern occurs in `path`."""
-    for group in groups:
-        if re.search(group.pattern, path):
-            return group
-    raise ValueError(
-        f"`groups` has no group for the variable {path}. End the list with a "
-        f"pattern that matches everything. Received: {list(groups)}"
-    )
-
-
-def _check_required(
-    groups: Sequence[ParameterGroup], used: Sequence[ParameterGroup]
-) -> None:
-    """A head that no pattern finds would silently train at the body's rate."""
-    for group in groups:
-        if group.required and group not in used:
-            raise ValueError(
-                f"`groups`: no variable matches {group.pattern!r} (group "
-                f"{group.name!r}). Name your head, as in "
-                "`GroupedSGD(groups=tsn_groups(head='predictions'))`."
-            )
+    def learning_rates(self) -> dict[str, float]:
+        """Return the inner optimizer's learning rate for every group of variables."""
+        return self.inner_optimizer.learning_rates()

@@ -1,75 +1,59 @@
 """The training run: data, model and callbacks around `model.fit`."""
 
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 # The public tf.config can switch determinism on but not off again.
 from tensorflow.python.framework import config as tf_config
 
-import tsi_keras
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.models import VideoClassifier
+from tsi_keras.training.averaging import EvaluateAverages
 from tsi_keras.training.building import build_classifier
 from tsi_keras.training.building import clip_options
 from tsi_keras.training.building import compile_classifier
+from tsi_keras.training.building import load_initial_weights
 from tsi_keras.training.callbacks import Clock
 from tsi_keras.training.callbacks import Progress
 from tsi_keras.training.callbacks import ReseedEveryEpoch
 from tsi_keras.training.callbacks import StopWhenNotFinite
-from tsi_keras.training.checkpoints import Backup
 from tsi_keras.training.checkpoints import SaveModels
+from tsi_keras.training.checkpoints import SaveState
 from tsi_keras.training.config import Config
+from tsi_keras.training.data_wait import DataWait
 from tsi_keras.training.distribution import check_batch_size
 from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.distribution import validation_batch_size
+from tsi_keras.training.monitoring import LogLearningRates
+from tsi_keras.training.monitoring import monitoring_callbacks
+from tsi_keras.training.multi_worker import trainable
+from tsi_keras.training.resuming import fit_from
 from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import describe_dataset
 from tsi_keras.training.run_folder import open_run
+from tsi_keras.training.signals import StopOnSignal
+from tsi_keras.training.summary import MONITOR
+from tsi_keras.training.summary import TrainingSummary
+from tsi_keras.training.summary import load_summary
+from tsi_keras.training.summary import versions
+from tsi_keras.training.summary import write_summary
+from tsi_keras.training.weights_and_biases import LogToWandb
+from tsi_keras.training.weights_and_biases import import_wandb
+from tsi_keras.training.whole_files import explained_disk_errors
 from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import check_output
-from tsi_keras.utils.files import read_json
-from tsi_keras.utils.files import write_json
 
-MONITOR = "val_top1"
-
-
-@dataclass(frozen=True)
-class TrainingSummary:
-    """The outcome of a run, also in its `summary.json`.
-
-    Attributes:
-        output: the run's folder.
-        epochs: epochs trained.
-        best_epoch: epoch (from 1) of `best.keras`; None without validation.
-        best: metrics of that epoch; None without validation.
-        final: metrics of the last epoch.
-        clips_per_second: training speed, median over the epochs.
-        seconds: time in all epochs, those before a resume included.
-        parameters: trainable parameters.
-        replicas: devices that shared a batch.
-    """
-
-    output: Path
-    epochs: int
-    best_epoch: int | None
-    best: dict[str, float] | None
-    final: dict[str, float]
-    clips_per_second: float
-    seconds: float
-    parameters: int
-    replicas: int
+# Callbacks that hold something open, also when training fails.
+_CLOSED = (Progress, EvaluateAverages, LogLearningRates, LogToWandb)
 
 
 def train(
@@ -85,11 +69,12 @@ def train(
     Args:
         config: from `load_config`, or made in Python.
         data_dir: the `--output` of `pipelines.prepare`.
-        output: folder for the run: `config.yaml`, `best.keras` (highest val top-1),
-            `last.keras`, `log.csv`, `tensorboard/`, `summary.json`.
+        output: folder for the run: `config.yaml`, `best.keras` (highest val top-1) and
+            `last.keras`, each with a `.json` that describes it, `log.csv`,
+            `curves.png`, `samples.png`, `tensorboard/`, `summary.json`.
         overwrite: remove an earlier run in `output`.
-        resume: go on after the last finished epoch of an interrupted run with the
-            same configuration and data set; a finished one is left as it is.
+        resume: go on from the last saved step of an interrupted run with the same
+            configuration and data set; a finished one is left as it is.
 
     Returns:
         The outcome. The random state of Python, NumPy and TensorFlow is left seeded with
@@ -99,6 +84,7 @@ def train(
         InputError: bad configuration, data set or output folder; nothing was written
             over.
         TrainingDiverged: the loss is no longer finite.
+        TrainingInterrupted: SIGTERM or Ctrl-C came; the state is saved.
 
     Example:
         ```python
@@ -113,35 +99,29 @@ def train(
     keras.utils.set_random_seed(config.train.seed)
     # The network comes before the folder: a wrong option must not cost an old run.
     with strategy.scope():
-        model = build_classifier(config, info.class_names, records=info.options)
-        compile_classifier(model, config, _steps_per_epoch(config, info))
+        model = trainable(
+            build_classifier(config, info.class_names, records=info.options)
+        )
+        compile_classifier(model, config, _updates_per_epoch(config, info))
+    if not (resume and RunFolder(output).state):
+        load_initial_weights(model, config)
     check_output(output, overwrite=overwrite, resume=resume, inputs=[info.folder])
     run = open_run(output, config, info, overwrite=overwrite, resume=resume)
-    if read_json(run.summary)["status"] == "running":
-        with _op_determinism(config.train.deterministic):
-            _fit(model, config, info, run, strategy.num_replicas_in_sync)
-        _finish(run, model, info, strategy.num_replicas_in_sync)
+    if not run.is_finished:
+        with explained_disk_errors(run.root):
+            with _op_determinism(config.train.deterministic):
+                _fit(model, config, info, run, strategy.num_replicas_in_sync)
+            write_summary(run, model, info, strategy.num_replicas_in_sync)
+            shutil.rmtree(run.backup)
     return load_summary(run.root)
-
-
-def load_summary(run_folder: str | Path) -> TrainingSummary:
-    """Read the outcome of a finished run.
-
-    Raises:
-        InputError: there is no finished run in `run_folder`.
-    """
-    run = RunFolder(run_folder)
-    content = read_json(run.summary)
-    if content["status"] != "finished":
-        raise InputError(f"The training run {run.root} is not finished.")
-    names = TrainingSummary.__dataclass_fields__.keys() - {"output"}
-    return TrainingSummary(output=run.root, **{name: content[name] for name in names})
 
 
 def _check_fit(config: Config, info: DatasetInfo, replicas: int) -> None:
     """Whether configuration, data set and devices go together."""
+    if config.train.wandb is not None:
+        import_wandb(config.train.wandb)
     batch_size = config.train.batch_size
-    check_batch_size(batch_size, replicas)
+    check_batch_size(batch_size, replicas, config.train.accumulation_steps)
     videos = info.split("train").num_videos
     if videos < batch_size:
         raise InputError(
@@ -164,9 +144,14 @@ def _check_fit(config: Config, info: DatasetInfo, replicas: int) -> None:
     info.shard_paths("val")
 
 
-def _steps_per_epoch(config: Config, info: DatasetInfo) -> int:
+def _updates_per_epoch(config: Config, info: DatasetInfo) -> int:
     """Full batches in the train split."""
     return info.split("train").num_videos // config.train.batch_size
+
+
+def _clips_per_step(config: Config) -> int:
+    """Clips computed at a time, over all devices: a part of the batch."""
+    return config.train.batch_size // config.train.accumulation_steps
 
 
 @contextmanager
@@ -189,23 +174,26 @@ def _fit(
     run: RunFolder,
     replicas: int,
 ) -> None:
-    """Train from the first epoch or the last saved state to the end."""
+    """Train from the first step or the last saved state to the end."""
     past = run.forget_unfinished()
-    if run.finished_epochs:
+    if run.state is not None:
+        _, epoch, step = run.state
         console.print(
-            f"resuming after epoch {run.finished_epochs} of {run.root}", soft_wrap=True
+            f"resuming after epoch {epoch}, step {step} of {run.root}", soft_wrap=True
         )
-    callbacks = _callbacks(config, run, past)
+    callbacks = _callbacks(config, info, run, past)
     try:
-        model.fit(
-            _training_data(config, info, run.finished_epochs),
-            validation_data=_validation_data(config, info, replicas),
-            epochs=config.train.epochs,
-            # A number of steps keeps one iterator over all epochs.
-            steps_per_epoch=_steps_per_epoch(config, info),
-            callbacks=callbacks,
-            verbose=0,
-        )
+        with _signals(callbacks):
+            fit_from(
+                model,
+                run.state,
+                partial(_training_data, config, info),
+                steps_per_epoch=_updates_per_epoch(config, info)
+                * config.train.accumulation_steps,
+                epochs=config.train.epochs,
+                callbacks=callbacks,
+                validation_data=_validation_data(config, info, replicas),
+            )
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         damage = _damage(error)
         if damage is None:
@@ -215,8 +203,13 @@ def _fit(
         ) from error
     finally:
         for callback in callbacks:
-            if isinstance(callback, Progress):
+            if isinstance(callback, _CLOSED):
                 callback.close()
+
+
+def _signals(callbacks: list[keras.callbacks.Callback]) -> StopOnSignal:
+    """The callback that takes the signals over, to be used as a context."""
+    return next(item for item in callbacks if isinstance(item, StopOnSignal))
 
 
 def _damage(error: tf.errors.OpError) -> str | None:
@@ -233,21 +226,42 @@ def _damage(error: tf.errors.OpError) -> str | None:
 
 
 def _training_data(
-    config: Config, info: DatasetInfo, first_epoch: int
+    config: Config,
+    info: DatasetInfo,
+    first_epoch: int,
+    first_step: int,
+    with_ids: bool = False,
 ) -> tf.data.Dataset:
-    """Endless shuffled and augmented batches from `first_epoch` on."""
-    return make_dataset(
+    """Endless shuffled and augmented clips of a step, from one of an epoch on.
+
+    An epoch ends with a whole batch, so that none is accumulated over two.
+    """
+    parts = config.train.accumulation_steps
+    batches = make_dataset(
         info.folder,
         "train",
         clip_options(config),
         batch_size=config.train.batch_size,
         training=True,
         seed=config.train.seed,
+        with_ids=with_ids,
         deterministic=config.train.deterministic,
         shuffle_buffer=config.data.shuffle_buffer,
         repeat=True,
         first_epoch=first_epoch,
+        first_step=first_step // parts,
     )
+    if parts == 1:
+        return batches
+    steps = batches.rebatch(_clips_per_step(config), drop_remainder=True)
+    return steps.skip(first_step % parts)
+
+
+def _batch_ids(config: Config, info: DatasetInfo, epoch: int, step: int) -> list[str]:
+    """The videos of a training batch."""
+    data = _training_data(config, info, epoch, step, with_ids=True)
+    *_, ids = next(data.take(1).as_numpy_iterator())
+    return [name.decode() for name in ids]
 
 
 def _validation_data(
@@ -261,71 +275,40 @@ def _validation_data(
         info.folder,
         "val",
         clip_options(config),
-        batch_size=validation_batch_size(config.train.batch_size, videos, replicas),
+        batch_size=validation_batch_size(_clips_per_step(config), videos, replicas),
         training=False,
+        fill_last=replicas > 1,
     )
 
 
 def _callbacks(
-    config: Config, run: RunFolder, past: list[dict[str, float]]
+    config: Config, info: DatasetInfo, run: RunFolder, past: list[dict[str, float]]
 ) -> list[keras.callbacks.Callback]:
-    """All callbacks; the clock adds to the logs, the backup seals an epoch."""
-    clock = Clock(config.train.batch_size)
+    """All callbacks; in this order, logs and models precede the state that seals them."""
+    clock, wait = Clock(_clips_per_step(config)), DataWait()
     highest = max((row[MONITOR] for row in past if MONITOR in row), default=None)
     best = run.best if config.train.validation else None
+    details = {
+        "config": config.model_dump(),
+        "dataset": describe_dataset(info),
+        "versions": versions(),
+    }
+    models = SaveModels(run.last, best, MONITOR, highest, details)
+    minutes = config.train.checkpoint_minutes
+    state = SaveState(run.backup, minutes, sealed=models.publish)
+    batch_ids = partial(_batch_ids, config, info)
+    samples = partial(_training_data, config, info, 0, 0)
     return [
-        StopWhenNotFinite(),
+        StopWhenNotFinite(run.backup, batch_ids, config.train.deterministic),
         ReseedEveryEpoch(config.train.seed),
         clock,
-        Progress(clock),
+        wait,
+        Progress(clock, wait),
         keras.callbacks.CSVLogger(run.log, append=True),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-        SaveModels(run.last, best, MONITOR, highest),
-        Backup(run.backup),
+        *monitoring_callbacks(config, run, info.class_names, past, samples),
+        models,
+        state,
+        StopOnSignal(state),
+        EvaluateAverages(),
     ]
-
-
-def _finish(
-    run: RunFolder, model: VideoClassifier, info: DatasetInfo, replicas: int
-) -> None:
-    """Write the summary, then remove the state that is not needed any more."""
-    rows = run.history()
-    best = _best_row(rows)
-    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    content: dict[str, Any] = {
-        "status": "finished",
-        "epochs": len(rows),
-        "best_epoch": None if best is None else int(best["epoch"]) + 1,
-        "best": None if best is None else _metrics(best),
-        "final": _metrics(rows[-1]),
-        "clips_per_second": float(np.median([r["clips_per_second"] for r in rows])),
-        "seconds": sum(row["seconds"] for row in rows),
-        "parameters": trainable,
-        "replicas": replicas,
-        "dataset": describe_dataset(info),
-        "versions": _versions(),
-    }
-    write_json(run.summary, content)
-    shutil.rmtree(run.backup)
-
-
-def _best_row(rows: list[dict[str, float]]) -> dict[str, float] | None:
-    """The first epoch with the highest val top-1, as `SaveModels` keeps it."""
-    validated = [row for row in rows if MONITOR in row]
-    return max(validated, key=lambda row: row[MONITOR], default=None)
-
-
-def _metrics(row: dict[str, float]) -> dict[str, float]:
-    """An epoch's losses and accuracies, without the clock's columns."""
-    other = ("epoch", "learning_rate", "clips_per_second", "seconds")
-    return {name: value for name, value in row.items() if name not in other}
-
-
-def _versions() -> dict[str, str]:
-    """What the run was made with."""
-    return {
-        "tsi_keras": tsi_keras.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-    }
