@@ -196,6 +196,23 @@ def test_impossible_repetitions(data, arguments):
         train(data, **arguments)
 
 
+def test_parts_are_the_batches_cut(data):
+    """Epochs end after whole batches, and may begin within one."""
+    arguments = {"batch_size": 4, "seed": 5, "deterministic": True, "repeat": True}
+    whole = order(train(data, **arguments).take(4))
+    parts = train(data, **arguments, parts=2)
+    assert parts.element_spec[0].shape[0] == 2
+    assert order(parts.take(8)) == whole
+    rest = train(data, **arguments, parts=2, first_step=3)
+    assert order(rest.take(5)) == whole[6:]
+    shares = [
+        train(data, **arguments, parts=2, first_step=3, worker=worker, workers=2)
+        for worker in range(2)
+    ]
+    one, other = (order(share.take(5)) for share in shares)
+    assert [one, other] == [whole[6::2], whole[7::2]]
+
+
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_share_every_batch(data, workers):
     """Reading in any order must not make them share different batches."""
@@ -273,6 +290,9 @@ def test_workers_share_filled_batches(data):
         ({"workers": 0}, "`workers`.*Received: 0"),
         ({"workers": 2, "worker": 2, "repeat": True}, "between 0 and 1. Received: 2"),
         ({"workers": 2, "batch_size": 3, "repeat": True}, "multiple .*2.*Received: 3"),
+        ({"parts": 2}, "`parts` need repeat=True"),
+        ({"parts": 2, "batch_size": 3, "repeat": True}, "multiple .*2.*Received: 3"),
+        ({"parts": 0, "repeat": True}, "`parts`.*Received: 0"),
     ],
 )
 def test_impossible_shares(data, arguments, message):

@@ -91,11 +91,13 @@ def next_epoch(shuffle: Shuffle, seed: int, *_) -> tf.data.Dataset:
 
 
 def repeated_epochs(
-    shuffle: Shuffle, seed: int, batch_size: int, first_epoch: int, first_step: int
+    shuffle: Shuffle, seed: int, batch_size: int, first_epoch: int, skipped: int
 ) -> tf.data.Dataset:
-    """Epochs for ever, each a function of `seed` and its number alone."""
+    """Epochs for ever, each a function of `seed` and its number alone.
+
+    Each ends with a full batch; of the first one `skipped` videos are left out.
+    """
     full_batches = shuffle.num_videos // batch_size * batch_size
-    skipped = first_step * batch_size
 
     def epoch_videos(epoch: tf.Tensor) -> tf.data.Dataset:
         name = tf.strings.format("{} {}", (seed, epoch))
@@ -125,15 +127,15 @@ def fill_up(videos: tf.data.Dataset, num_videos: int, size: int) -> tf.data.Data
 
 
 def own_share(
-    videos: tf.data.Dataset, batch_size: int, worker: int, workers: int
+    videos: tf.data.Dataset, size: int, worker: int, workers: int
 ) -> tf.data.Dataset:
-    """Of each `batch_size` videos those that one of `workers` processes decodes."""
+    """Of each `size` videos those that one of `workers` processes decodes."""
     if workers == 1:
         return videos
-    share = batch_size // workers
+    share = size // workers
     return (
         videos.enumerate()
-        .filter(lambda index, _: tf.equal(index % batch_size // share, worker))
+        .filter(lambda index, _: tf.equal(index % size // share, worker))
         .map(lambda _, video: video)
     )
 

@@ -92,6 +92,7 @@ def make_dataset(
     shuffle_buffer: int = 1024,
     first_epoch: int = 0,
     first_step: int = 0,
+    parts: int = 1,
     fill_last: bool = False,
     worker: int = 0,
     workers: int = 1,
@@ -132,8 +133,10 @@ def make_dataset(
         shuffle_buffer: videos to draw the next one from in training.
         first_epoch: with `repeat`: the epoch to begin with, counted from 0, so that a
             resumed run goes on as the undisturbed one would have.
-        first_step: with `repeat`: batches of that epoch to leave out. Their videos are
-            read but not decoded.
+        first_step: with `repeat`: batches of that epoch to leave out, or parts of them.
+            Their videos are read but not decoded.
+        parts: with `repeat`: yield each batch in so many equal parts, one after the other,
+            for gradients to be accumulated. Epochs still end with a whole batch.
         fill_last: evaluation only: fill the last batch up with videos that were there
             before, so that it can be shared equally, and yield weights: 1, and 0 for
             those that fill up.
@@ -145,8 +148,8 @@ def make_dataset(
         A dataset of `(frames, labels)`, with the weights next if the last batch is filled
         up, and the ids at the end if these are wanted: uint8
         `(B, num_frames, crop_size, crop_size, 3)`, int32 `(B,)`, float32 `(B,)`, string
-        `(B,)`. B is `batch_size / workers`, and static when all batches are full. The
-        cardinality is known.
+        `(B,)`. B is `batch_size / parts / workers`, and static when all batches are
+        full. The cardinality is known.
 
     Raises:
         InputError: the data set, the split or a shard is missing, a number is out of
@@ -169,7 +172,10 @@ def make_dataset(
     drop_remainder = training if drop_remainder is None else drop_remainder
     _check_size(info, split, batch_size if drop_remainder else 1)
     _check_repeat(repeat, training and drop_remainder, first_epoch, first_step)
-    _check_sharing(batch_size, worker, workers, repeat or fill_last)
+    if parts != 1 and not repeat:
+        raise InputError(f"`parts` need repeat=True. Received: parts={parts!r}")
+    _check_sharing(batch_size, parts, worker, workers, repeat or fill_last)
+    size = batch_size // parts
     if fill_last and training:
         raise InputError("`fill_last` is for evaluation (training=False).")
     if training:
@@ -182,7 +188,7 @@ def make_dataset(
             deterministic or workers > 1,
         )
         videos = repeated_epochs if repeat else next_epoch
-        videos = videos(shuffle, seed, batch_size, first_epoch, first_step)
+        videos = videos(shuffle, seed, batch_size, first_epoch, first_step * size)
         to_clip = _training_clip(options, flip_map(info.class_names, options.flip))
     else:
         videos = _ordered_videos(paths, options)
@@ -194,12 +200,12 @@ def make_dataset(
         to_clip = _evaluation_clip(options)
     full = drop_remainder or fill_last
     keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
-    clips = own_share(videos, batch_size, worker, workers).map(
+    clips = own_share(videos, size, worker, workers).map(
         lambda video: _select(video | to_clip(video), keys),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=deterministic or not training,
     )
-    batches = clips.batch(batch_size // workers, drop_remainder=full)
+    batches = clips.batch(size // workers, drop_remainder=full)
     if repeat:
         batches = whole(batches, tf.data.INFINITE_CARDINALITY)
     elif fill_last:
@@ -242,18 +248,19 @@ def _check_repeat(
 
 
 def _check_sharing(
-    batch_size: int, worker: int, workers: int, full_batches: bool
+    batch_size: int, parts: int, worker: int, workers: int, full_batches: bool
 ) -> None:
-    """Refuse batches that processes cannot share."""
+    """Refuse batches that cannot be cut into parts, or shared by processes."""
+    _check_positive("parts", parts)
     _check_positive("workers", workers)
     if not 0 <= worker < workers:
         raise InputError(
             f"`worker` must lie between 0 and {workers - 1}. Received: {worker!r}"
         )
-    if batch_size % workers:
+    if batch_size % (parts * workers):
         raise InputError(
-            f"`batch_size` must be a multiple of `workers` ({workers}). "
-            f"Received: {batch_size}"
+            f"`batch_size` must be a multiple of `parts` times `workers` ({parts} times "
+            f"{workers}). Received: {batch_size}"
         )
     if workers > 1 and not full_batches:
         raise InputError("`workers` need `repeat` or, in evaluation, `fill_last`.")

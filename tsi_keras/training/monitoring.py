@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -12,6 +14,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL import ImageDraw
+
+# No public function tells the default writer or sets it back.
+from tensorflow.python.ops import summary_ops_v2
 
 from tsi_keras.training.class_accuracy import find_metric
 from tsi_keras.training.config import Config
@@ -76,6 +81,20 @@ def monitoring_callbacks(
         project = config.train.wandb
         callbacks.append(LogToWandb(project, run.root, config.model_dump()))
     return callbacks
+
+
+@contextmanager
+def default_writer_restored() -> Iterator[None]:
+    """Have the same default summary writer after the block as before.
+
+    TensorFlow keeps a writer as the default when it could not be flushed at the end of
+    its `as_default()` (full disk); the next training in the process would write to it.
+    """
+    before = summary_ops_v2._summary_state.writer
+    try:
+        yield
+    finally:
+        summary_ops_v2._summary_state.writer = before
 
 
 class Details:

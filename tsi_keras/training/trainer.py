@@ -33,6 +33,7 @@ from tsi_keras.training.distribution import check_batch_size
 from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.distribution import validation_batch_size
 from tsi_keras.training.monitoring import LogLearningRates
+from tsi_keras.training.monitoring import default_writer_restored
 from tsi_keras.training.monitoring import monitoring_callbacks
 from tsi_keras.training.multi_worker import trainable
 from tsi_keras.training.resuming import fit_from
@@ -183,7 +184,7 @@ def _fit(
         )
     callbacks = _callbacks(config, info, run, past)
     try:
-        with _signals(callbacks):
+        with _signals(callbacks), default_writer_restored():
             fit_from(
                 model,
                 run.state,

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextlib import suppress
 from pathlib import Path
 
+import tensorflow as tf
+
 from tsi_keras.utils.errors import InputError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -63,6 +65,11 @@ def explained_disk_errors(folder: str | Path) -> Iterator[None]:
         if cause := _disk_error(error):
             raise _unwritable(Path(cause.filename or folder), cause) from error
         raise
+    except tf.errors.OpError as error:
+        # TensorBoard's files are written by TensorFlow, which keeps the reason's text.
+        if cause := _named_disk_error(error):
+            raise _unwritable(Path(folder), cause) from error
+        raise
 
 
 def remove_unfinished(folder: str | Path) -> None:
@@ -104,6 +111,14 @@ def _disk_error(error: BaseException | None) -> OSError | None:
         if isinstance(error, OSError) and error.errno is not None:
             return error
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _named_disk_error(error: tf.errors.OpError) -> OSError | None:
+    """The operating system's error that TensorFlow's text names, if it does."""
+    for code in (*_NO_ROOM, errno.EROFS, errno.EACCES, errno.EIO):
+        if os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code))
     return None
 
 
