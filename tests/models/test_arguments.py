@@ -44,6 +44,14 @@ def test_unknown_arguments_are_refused(build, hint):
         build()
 
 
+def test_too_narrow_for_a_module_names_layer_and_option():
+    with pytest.raises(ValueError) as error:
+        TemporalResNet(18, "tsi", num_frames=4, base_width=4)
+    message = str(error.value)
+    assert message.startswith("layer1_0_sme, on 4 channels: ")
+    assert "`temporal_options={'sme': {...}}`" in message
+
+
 def test_unknown_arguments_of_the_classifier_are_refused():
     backbone = TemporalResNet(14, "none", num_frames=2, **SMALL)
     with pytest.raises(ValueError, match="Did you mean `dropout`"):

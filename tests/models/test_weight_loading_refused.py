@@ -22,6 +22,14 @@ def test_only_the_input_may_be_wider():
     assert "(5, 5, 16, 16) in the source, (3, 3, 32, 16) in the model" in text
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_diverged_weights(value):
+    weights = values(source("none"))
+    weights["layer1_0_bn2/gamma"] = np.array([1.0] * 15 + [value])
+    text = refusal(network("tsi"), weights)
+    assert "NaN values for 1 weights of the model, first layer1_0_bn2/gamma" in text
+
+
 def test_temporal_weights_without_a_place():
     text = refusal(network("sme"), source("tsi"))
     assert text.splitlines()[0].endswith(

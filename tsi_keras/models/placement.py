@@ -43,7 +43,7 @@ class TemporalPlacement:
     def cascade(self, x, prefix: str, place: str):
         """Apply the layers of a place one after the other; none leaves `x` as it is."""
         for part in self.at(place):
-            x = self._layer(part, prefix)(x)
+            x = self._apply(x, part, prefix)
         return x
 
     def after_spatial(self, x, prefix: str):
@@ -51,7 +51,7 @@ class TemporalPlacement:
         parts = self.at("after_spatial")
         if self.fusion == "cascade" or len(parts) < 2:
             return self.cascade(x, prefix, "after_spatial")
-        outputs = [self._layer(part, prefix)(x) for part in parts]
+        outputs = [self._apply(x, part, prefix) for part in parts]
         if self.fusion == "sum":
             return keras.layers.Add(name=f"{prefix}_sum")(outputs)
         return keras.layers.Concatenate(name=f"{prefix}_concat")(outputs)
@@ -59,7 +59,7 @@ class TemporalPlacement:
     def beside_spatial(self, x, prefix: str, strides: int) -> list:
         """Outputs of the layers parallel to the spatial convolution."""
         return [
-            self._layer(part, prefix, strides=strides)(x)
+            self._apply(x, part, prefix, strides=strides)
             for part in self.at("beside_spatial")
         ]
 
@@ -67,14 +67,14 @@ class TemporalPlacement:
         """Apply the layers that replace the spatial convolution, or return None."""
         parts = self.at("spatial")
         for part in parts:
-            x = self._layer(part, prefix, **block)(x)
+            x = self._apply(x, part, prefix, **block)
         return x if parts else None
 
     def after_stage(self, x, stage: int):
         """Apply the layers that follow a stage, 2 to 5."""
         for part in self.at("after_stage"):
             if stage in self.parts[part].stages:
-                x = self._layer(part, f"layer{stage - 1}")(x)
+                x = self._apply(x, part, f"layer{stage - 1}")
         return x
 
     def at(self, place: str) -> list[str]:
@@ -91,13 +91,21 @@ class TemporalPlacement:
                     f"`stages`. Received: stages={tuple(stages)}"
                 )
 
-    def _layer(self, part, prefix, **extra):
-        return self.parts[part].factory(
+    def _apply(self, x, part, prefix, **extra):
+        """Make a layer and call it; an error tells which layer of the network it is."""
+        layer = self.parts[part].factory(
             num_frames=self.num_frames,
             name=f"{prefix}_{part}",
             **extra,
             **self.options.get(part, {}),
         )
+        try:
+            return layer(x)
+        except ValueError as error:
+            raise ValueError(
+                f"{prefix}_{part}, on {x.shape[-1]} channels: {error} Its options are "
+                f"`temporal_options={{{part!r}: {{...}}}}`, its width `base_width`."
+            ) from error
 
 
 def _stage_names(stages) -> str:

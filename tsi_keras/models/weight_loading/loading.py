@@ -62,8 +62,9 @@ def load_weights_from(
 
     Raises:
         ValueError: something but the head is left over, the head is not as `head`
-            demands, an unknown `head` or kind of source, or a file that is missing,
-            damaged or unsafe (`InputError`). The message lists the offending rows.
+            demands, a value is infinite or not a number, an unknown `head` or kind of
+            source, or a file that is missing, damaged or unsafe (`InputError`). The
+            message lists the offending rows.
 
     Example:
         ```python
@@ -86,6 +87,7 @@ def load_weights_from(
     report = LoadReport(model.name, content.name, plan.rows)
     if report.of(*PROBLEMS):
         raise ValueError(explain(report, content, weights))
+    _check_finite(plan.values, content.name)
     for weight in weights:
         if weight.path in plan.values:
             dtype = np.dtype(weight.variable.dtype)
@@ -93,3 +95,14 @@ def load_weights_from(
     if verbose:
         print(report.summary())
     return report
+
+
+def _check_finite(values: dict[str, np.ndarray], source: str) -> None:
+    """Refuse the file of a diverged training."""
+    broken = [path for path, value in values.items() if not np.isfinite(value).all()]
+    if broken:
+        raise ValueError(
+            f"{source} holds infinite or NaN values for {len(broken)} weights of the "
+            f"model, first {broken[0]}: its training diverged. No weight was changed; "
+            "use an earlier checkpoint."
+        )
