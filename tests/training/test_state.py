@@ -290,7 +290,7 @@ def test_killed_writer_leaves_a_whole_file(tmp_path, repository):
     target = tmp_path / "file"
     rng = np.random.default_rng()
     cut_off = 0
-    for _ in range(10):
+    for _ in range(4):
         command = [sys.executable, "-c", WRITE_FOR_EVER, str(target)]
         begin = target.stat().st_ino if target.exists() else None
         with subprocess.Popen(command, cwd=repository) as process:

@@ -26,7 +26,7 @@ train:
   checkpoint_minutes: 0
   deterministic: true
 """
-TIMING = ("clips_per_second", "seconds")
+TIMING = ("clips_per_second", "data_wait", "seconds")
 
 
 class Training:
