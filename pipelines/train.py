@@ -15,7 +15,8 @@ from tsi_keras.utils.errors import InputError
 _EXIT_STATUS = """\
 exit status: 0 when the training ended, 1 when its loss was no longer finite, 2 for bad
 usage or input, 128 + n when signal n ended it after a saved step (143 for SIGTERM, 130
-for Ctrl-C); --resume goes on from there."""
+for Ctrl-C), 75 when another worker of several was lost; --resume goes on from the last
+saved step."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(options.config, overrides)
     # Only now: Keras and TensorFlow take seconds that `--help` need not wait for.
     from tsi_keras.training.callbacks import TrainingDiverged
+    from tsi_keras.training.multi_worker import WorkerLost
     from tsi_keras.training.signals import TrainingInterrupted
     from tsi_keras.training.trainer import train
 
@@ -44,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     except TrainingDiverged as error:
         errors.print(f"error: {error}", markup=False, style="red")
         return 1
+    except WorkerLost as error:
+        errors.print(f"error: {error}", markup=False, style="red")
+        return 75
     except TrainingInterrupted as error:
         errors.print(str(error), markup=False)
         return 128 + error.signal

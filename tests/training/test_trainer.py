@@ -6,10 +6,12 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipelines import train as command
 from pipelines._command import run as run_command
 from tsi_keras.data.pipeline import make_dataset
+from tsi_keras.export.saved_model import export_saved_model
 from tsi_keras.models import load_classifier
 from tsi_keras.training.building import build_classifier
 from tsi_keras.training.building import clip_options
@@ -112,6 +114,28 @@ def test_reloaded_model_gives_the_logged_metrics(finished, data_dir):
     logged = load_summary(finished).final
     assert found["top1"] == pytest.approx(logged["val_top1"], abs=1e-6)
     assert found["loss"] == pytest.approx(logged["val_loss"], rel=1e-5)
+
+
+def test_export_gives_the_logged_metrics(finished, data_dir, tmp_path):
+    """Every val video through the SavedModel; no preprocessing but the pipeline's."""
+    folder = export_saved_model(finished / "last.keras", tmp_path / "exports")
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    options = clip_options(CONFIG)
+    logits, labels = [], []
+    for frames, label in make_dataset(
+        data_dir, "val", options, batch_size=4, training=False
+    ):
+        logits.append(serve(frames=frames)["logits"].numpy())
+        labels.append(label.numpy())
+    logits, labels = np.concatenate(logits), np.concatenate(labels)
+    logged = load_summary(finished).final
+    assert len(labels) == 7
+    right = float(np.mean(logits.argmax(axis=1) == labels))
+    assert right == pytest.approx(logged["val_top1"], abs=1e-6)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        labels, logits, from_logits=True
+    )
+    assert float(np.mean(losses)) == pytest.approx(logged["val_loss"], rel=1e-4)
 
 
 def test_finished_run_is_never_touched_by_accident(finished, data_dir, recipe, capsys):

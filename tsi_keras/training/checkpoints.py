@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from tsi_keras.training.averaging import averaged_weights
 from tsi_keras.training.callbacks import TrainingDiverged
+from tsi_keras.training.distribution import is_chief
+from tsi_keras.training.multi_worker import any_worker
+from tsi_keras.training.multi_worker import from_chief
 from tsi_keras.training.state import SavedState
 from tsi_keras.training.state import keep_only
 from tsi_keras.training.state import latest_state
@@ -174,11 +177,7 @@ class SaveState(keras.callbacks.Callback):
         self._epoch = self._step = self._begin = 0
 
     def on_train_begin(self, logs=None):
-        self.saved = latest_state(self.folder)
-        if self.saved is not None:
-            keep_only(self.saved.path)
-        else:
-            remove_unfinished(self.folder)
+        self.saved = from_chief(self.model.distribute_strategy, self._tidied)
         self._time = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -208,7 +207,9 @@ class SaveState(keras.callbacks.Callback):
             state = take_state(self.model, self._epoch, self._step, self._begin)
             if not state.is_finite():
                 raise TrainingDiverged(self._complaint())
-            self.saved = state.save(self.folder)
+            self.saved = state.place(self.folder)
+            if is_chief(self.model.distribute_strategy):
+                state.save(self.folder)
         self._time = time.monotonic()
         return self.saved
 
@@ -216,7 +217,17 @@ class SaveState(keras.callbacks.Callback):
         """Whether the last state is too long ago."""
         if self.minutes is None:
             return False
-        return time.monotonic() - self._time >= 60 * self.minutes
+        due = time.monotonic() - self._time >= 60 * self.minutes
+        return any_worker(self.model.distribute_strategy, due)
+
+    def _tidied(self) -> SavedState | None:
+        """The last state; what else lies in the folder is removed."""
+        saved = latest_state(self.folder)
+        if saved is not None:
+            keep_only(saved.path)
+        else:
+            remove_unfinished(self.folder)
+        return saved
 
     def _complaint(self) -> str:
         """What to say of weights that are not finite."""

@@ -206,8 +206,20 @@ class TrainSection(_Section):
     mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="precision of the computation; variables stay float32"
     )
-    distribution: Literal["auto", "one_device", "mirrored"] = Field(
-        "auto", description="auto: all GPUs when there are several, else one device"
+    distribution: Literal["auto", "one_device", "mirrored", "multi_worker", "tpu"] = (
+        Field(
+            "auto",
+            description="auto: all GPUs when there are several, else one device; "
+            "multi_worker: several processes, told by TF_CONFIG, SLURM or train.workers",
+        )
+    )
+    workers: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="multi_worker: host:port of every process, the chief's first",
+    )
+    worker_index: int | None = Field(
+        None, ge=0, description="multi_worker: position of this process in workers"
     )
     validation: bool = Field(
         True, description="evaluate the val split after every epoch and keep the best"

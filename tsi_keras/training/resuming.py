@@ -7,6 +7,7 @@ from contextlib import suppress
 import keras
 import tensorflow as tf
 
+from tsi_keras.training.multi_worker import from_chief
 from tsi_keras.training.state import SavedState
 from tsi_keras.training.state import TrainingState
 from tsi_keras.training.state import load_state
@@ -75,7 +76,7 @@ def fit_from(
     }
     epoch, step = (0, 0) if saved is None else saved[1:]
     if saved is not None:
-        run.resume(load_state(saved))
+        run.resume(from_chief(model.distribute_strategy, lambda: load_state(saved)))
     if step:
         data = make_data(epoch, step)
         run.build_metrics = lambda: _build_metrics(model, data)
@@ -115,7 +116,8 @@ def _build_metrics(model: keras.Model, data: tf.data.Dataset) -> None:
     def zeros(spec) -> tf.Tensor:
         return tf.zeros([1, *(size or 1 for size in spec.shape[1:])], spec.dtype)
 
-    labels = tf.nest.map_structure(zeros, data.element_spec[1])
+    # Of several replicas the first.
+    labels = zeros(tf.nest.flatten(data.element_spec[1], expand_composites=True)[0])
     logits = tf.nest.map_structure(zeros, model.output)
     strategy = model.distribute_strategy
     strategy.run(model.compute_metrics, args=(None, labels, logits))

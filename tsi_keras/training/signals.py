@@ -6,6 +6,7 @@ import threading
 import keras
 
 from tsi_keras.training.checkpoints import SaveState
+from tsi_keras.training.multi_worker import any_worker
 
 
 class TrainingInterrupted(RuntimeError):
@@ -84,6 +85,6 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def _stop_if_asked(self) -> None:
         """Save and raise."""
-        if self.received is not None:
+        if any_worker(self.model.distribute_strategy, self.received is not None):
             _, epoch, step = self.state.save()
-            raise TrainingInterrupted(self.received, epoch, step)
+            raise TrainingInterrupted(self.received or signal.SIGTERM, epoch, step)

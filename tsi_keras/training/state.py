@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tsi_keras.training.distribution import is_chief
+from tsi_keras.training.distribution import place_of
 from tsi_keras.training.whole_files import remove_unfinished
 from tsi_keras.training.whole_files import whole_file
 from tsi_keras.utils.errors import InputError
@@ -72,12 +74,16 @@ class TrainingState:
         Raises:
             InputError: the disk does not take it; older states are as they were.
         """
-        name = f"epoch-{self.epoch:05d}-step-{self.step:07d}.npz"
-        target = Path(folder) / name
-        with whole_file(target) as path:
+        saved = self.place(folder)
+        with whole_file(saved.path) as path:
             _write_arrays(path, {"begin": np.array(self.begin), **self.arrays})
-        keep_only(target)
-        return SavedState(target, self.epoch, self.step)
+        keep_only(saved.path)
+        return saved
+
+    def place(self, folder: str | Path) -> SavedState:
+        """Where `save` writes it."""
+        name = f"epoch-{self.epoch:05d}-step-{self.step:07d}.npz"
+        return SavedState(Path(folder) / name, self.epoch, self.step)
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -113,7 +119,8 @@ def take_state(
 
     That is its weights and statistics, random generators, all variables of the
     optimizer and the metrics of the epoch so far. Where the replicas of a
-    `tf.distribute` strategy differ, each one's copy is kept.
+    `tf.distribute` strategy differ, each one's copy is kept. Of metrics under several
+    workers the sum over all is kept: every worker must call this.
 
     Args:
         model: compiled; its optimizer is built.
@@ -122,9 +129,13 @@ def take_state(
         begin: the optimizer's iterations when that epoch began.
     """
     arrays = {}
+    several = place_of(model.distribute_strategy).workers > 1
     with model.distribute_strategy.scope():
         for name, variable in _variables(model).items():
-            copies = [np.asarray(copy.numpy()) for copy in _copies(variable)]
+            # Of a sum TensorFlow reads the whole, over all workers.
+            whole = several and _is_partial(variable)
+            copies = [variable.value] if whole else _copies(variable)
+            copies = [np.asarray(copy.numpy()) for copy in copies]
             if not _is_partial(variable) and _all_equal(copies):
                 copies = copies[:1]
             arrays |= {f"{name}/{index}": copy for index, copy in enumerate(copies)}
@@ -241,6 +252,8 @@ def _check_same(
 def _assign(variable: keras.Variable, saved: list[np.ndarray]) -> None:
     """Give every replica its copy again, or what fits a new number of replicas."""
     copies = _copies(variable)
+    if _is_partial(variable) and not is_chief(tf.distribute.get_strategy()):
+        saved = [np.zeros_like(saved[0])]
     if len(saved) != len(copies):
         rest = saved[0]
         if _is_partial(variable):

@@ -14,11 +14,9 @@ from tensorflow.python.framework import config as tf_config
 
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
-from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.models import VideoClassifier
 from tsi_keras.training.averaging import EvaluateAverages
 from tsi_keras.training.building import build_classifier
-from tsi_keras.training.building import clip_options
 from tsi_keras.training.building import compile_classifier
 from tsi_keras.training.building import load_initial_weights
 from tsi_keras.training.callbacks import Clock
@@ -30,13 +28,22 @@ from tsi_keras.training.checkpoints import SaveState
 from tsi_keras.training.config import Config
 from tsi_keras.training.data_wait import DataWait
 from tsi_keras.training.distribution import check_batch_size
+from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import make_strategy
-from tsi_keras.training.distribution import validation_batch_size
 from tsi_keras.training.monitoring import LogLearningRates
 from tsi_keras.training.monitoring import default_writer_restored
 from tsi_keras.training.monitoring import monitoring_callbacks
+from tsi_keras.training.multi_worker import check_same
+from tsi_keras.training.multi_worker import from_chief
+from tsi_keras.training.multi_worker import reported_worker_loss
 from tsi_keras.training.multi_worker import trainable
 from tsi_keras.training.resuming import fit_from
+from tsi_keras.training.run_data import batch_ids
+from tsi_keras.training.run_data import clips_per_step
+from tsi_keras.training.run_data import training_clips
+from tsi_keras.training.run_data import training_shares
+from tsi_keras.training.run_data import updates_per_epoch
+from tsi_keras.training.run_data import validation_shares
 from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import describe_dataset
 from tsi_keras.training.run_folder import open_run
@@ -86,6 +93,7 @@ def train(
             over.
         TrainingDiverged: the loss is no longer finite.
         TrainingInterrupted: SIGTERM or Ctrl-C came; the state is saved.
+        WorkerLost: another worker of several is gone.
 
     Example:
         ```python
@@ -95,7 +103,28 @@ def train(
         ```
     """
     info = load_dataset_info(data_dir)
-    strategy = make_strategy(config.train.distribution)
+    places = {
+        "workers": config.train.workers,
+        "worker_index": config.train.worker_index,
+    }
+    strategy = make_strategy(config.train.distribution, **places)
+    # The configuration that all workers have in common.
+    common = config.train.model_copy(update=dict.fromkeys(places))
+    config = config.model_copy(update={"train": common})
+    with reported_worker_loss(strategy):
+        return _train(config, info, output, strategy, overwrite, resume)
+
+
+def _train(
+    config: Config,
+    info: DatasetInfo,
+    output: str | Path,
+    strategy: tf.distribute.Strategy,
+    overwrite: bool,
+    resume: bool,
+) -> TrainingSummary:
+    """See `train`; of several workers only the chief touches the output."""
+    check_same(strategy, _facts(config, info))
     _check_fit(config, info, strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(config.train.seed)
     # The network comes before the folder: a wrong option must not cost an old run.
@@ -103,18 +132,36 @@ def train(
         model = trainable(
             build_classifier(config, info.class_names, records=info.options)
         )
-        compile_classifier(model, config, _updates_per_epoch(config, info))
-    if not (resume and RunFolder(output).state):
+        compile_classifier(model, config, updates_per_epoch(config, info))
+    if not (resume and from_chief(strategy, lambda: RunFolder(output).state)):
         load_initial_weights(model, config)
-    check_output(output, overwrite=overwrite, resume=resume, inputs=[info.folder])
-    run = open_run(output, config, info, overwrite=overwrite, resume=resume)
-    if not run.is_finished:
+
+    def open_folder() -> tuple[RunFolder, bool]:
+        check_output(output, overwrite=overwrite, resume=resume, inputs=[info.folder])
+        run = open_run(output, config, info, overwrite=overwrite, resume=resume)
+        return run, run.is_finished
+
+    def finish() -> None:
+        write_summary(run, model, info, strategy.num_replicas_in_sync)
+        shutil.rmtree(run.backup)
+
+    run, finished = from_chief(strategy, open_folder)
+    if not finished:
         with explained_disk_errors(run.root):
             with _op_determinism(config.train.deterministic):
-                _fit(model, config, info, run, strategy.num_replicas_in_sync)
-            write_summary(run, model, info, strategy.num_replicas_in_sync)
-            shutil.rmtree(run.backup)
-    return load_summary(run.root)
+                _fit(model, config, info, run)
+            from_chief(strategy, finish)
+    return from_chief(strategy, lambda: load_summary(run.root))
+
+
+def _facts(config: Config, info: DatasetInfo) -> dict[str, object]:
+    """What all workers must have alike."""
+    keys = {
+        f"`{section}.{key}`": value
+        for section, values in config.model_dump().items()
+        for key, value in values.items()
+    }
+    return {"`--data`": info.fingerprint[:12], "versions": versions(), **keys}
 
 
 def _check_fit(config: Config, info: DatasetInfo, replicas: int) -> None:
@@ -145,16 +192,6 @@ def _check_fit(config: Config, info: DatasetInfo, replicas: int) -> None:
     info.shard_paths("val")
 
 
-def _updates_per_epoch(config: Config, info: DatasetInfo) -> int:
-    """Full batches in the train split."""
-    return info.split("train").num_videos // config.train.batch_size
-
-
-def _clips_per_step(config: Config) -> int:
-    """Clips computed at a time, over all devices: a part of the batch."""
-    return config.train.batch_size // config.train.accumulation_steps
-
-
 @contextmanager
 def _op_determinism(enabled: bool) -> Iterator[None]:
     """Have TensorFlow's operations deterministic inside the block."""
@@ -173,27 +210,28 @@ def _fit(
     config: Config,
     info: DatasetInfo,
     run: RunFolder,
-    replicas: int,
 ) -> None:
     """Train from the first step or the last saved state to the end."""
-    past = run.forget_unfinished()
-    if run.state is not None:
-        _, epoch, step = run.state
+    strategy = model.distribute_strategy
+    past = from_chief(strategy, run.forget_unfinished)
+    state = from_chief(strategy, lambda: run.state)
+    if state is not None and is_chief(strategy):
+        _, epoch, step = state
         console.print(
             f"resuming after epoch {epoch}, step {step} of {run.root}", soft_wrap=True
         )
-    callbacks = _callbacks(config, info, run, past)
+    callbacks = _callbacks(config, info, run, past, strategy)
     try:
         with _signals(callbacks), default_writer_restored():
             fit_from(
                 model,
-                run.state,
-                partial(_training_data, config, info),
-                steps_per_epoch=_updates_per_epoch(config, info)
+                state,
+                partial(training_shares, config, info, strategy),
+                steps_per_epoch=updates_per_epoch(config, info)
                 * config.train.accumulation_steps,
                 epochs=config.train.epochs,
                 callbacks=callbacks,
-                validation_data=_validation_data(config, info, replicas),
+                validation_data=validation_shares(config, info, strategy),
             )
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         damage = _damage(error)
@@ -226,67 +264,19 @@ def _damage(error: tf.errors.OpError) -> str | None:
     return None
 
 
-def _training_data(
+def _callbacks(
     config: Config,
     info: DatasetInfo,
-    first_epoch: int,
-    first_step: int,
-    with_ids: bool = False,
-) -> tf.data.Dataset:
-    """Endless shuffled and augmented clips of a step, from one of an epoch on.
-
-    An epoch ends with a whole batch, so that none is accumulated over two.
-    """
-    parts = config.train.accumulation_steps
-    batches = make_dataset(
-        info.folder,
-        "train",
-        clip_options(config),
-        batch_size=config.train.batch_size,
-        training=True,
-        seed=config.train.seed,
-        with_ids=with_ids,
-        deterministic=config.train.deterministic,
-        shuffle_buffer=config.data.shuffle_buffer,
-        repeat=True,
-        first_epoch=first_epoch,
-        first_step=first_step // parts,
-    )
-    if parts == 1:
-        return batches
-    steps = batches.rebatch(_clips_per_step(config), drop_remainder=True)
-    return steps.skip(first_step % parts)
-
-
-def _batch_ids(config: Config, info: DatasetInfo, epoch: int, step: int) -> list[str]:
-    """The videos of a training batch."""
-    data = _training_data(config, info, epoch, step, with_ids=True)
-    *_, ids = next(data.take(1).as_numpy_iterator())
-    return [name.decode() for name in ids]
-
-
-def _validation_data(
-    config: Config, info: DatasetInfo, replicas: int
-) -> tf.data.Dataset | None:
-    """Every val video once: centre frames, centre crop."""
-    if not config.train.validation:
-        return None
-    videos = info.split("val").num_videos
-    return make_dataset(
-        info.folder,
-        "val",
-        clip_options(config),
-        batch_size=validation_batch_size(_clips_per_step(config), videos, replicas),
-        training=False,
-        fill_last=replicas > 1,
-    )
-
-
-def _callbacks(
-    config: Config, info: DatasetInfo, run: RunFolder, past: list[dict[str, float]]
+    run: RunFolder,
+    past: list[dict[str, float]],
+    strategy: tf.distribute.Strategy,
 ) -> list[keras.callbacks.Callback]:
-    """All callbacks; in this order, logs and models precede the state that seals them."""
-    clock, wait = Clock(_clips_per_step(config)), DataWait()
+    """All callbacks; in this order, logs and models precede the state that seals them.
+
+    Of several workers only the chief writes.
+    """
+    chief = is_chief(strategy)
+    clock, wait = Clock(clips_per_step(config)), DataWait()
     highest = max((row[MONITOR] for row in past if MONITOR in row), default=None)
     best = run.best if config.train.validation else None
     details = {
@@ -296,19 +286,22 @@ def _callbacks(
     }
     models = SaveModels(run.last, best, MONITOR, highest, details)
     minutes = config.train.checkpoint_minutes
-    state = SaveState(run.backup, minutes, sealed=models.publish)
-    batch_ids = partial(_batch_ids, config, info)
-    samples = partial(_training_data, config, info, 0, 0)
-    return [
-        StopWhenNotFinite(run.backup, batch_ids, config.train.deterministic),
-        ReseedEveryEpoch(config.train.seed),
+    state = SaveState(run.backup, minutes, sealed=models.publish if chief else None)
+    ids = partial(batch_ids, config, info)
+    samples = partial(training_clips, config, info, 0, 0)
+    reports = [
         clock,
         wait,
         Progress(clock, wait),
         keras.callbacks.CSVLogger(run.log, append=True),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-        *monitoring_callbacks(config, run, info.class_names, past, samples),
-        models,
+    ]
+    return [
+        StopWhenNotFinite(run.backup, ids, config.train.deterministic),
+        ReseedEveryEpoch(config.train.seed),
+        *(reports if chief else []),
+        *monitoring_callbacks(config, run, info.class_names, past, samples, chief),
+        *([models] if chief else []),
         state,
         StopOnSignal(state),
         EvaluateAverages(),

@@ -1,0 +1,89 @@
+"""The clips of a run: of every step this worker's share."""
+
+import tensorflow as tf
+
+from tsi_keras.data.dataset_info import DatasetInfo
+from tsi_keras.data.pipeline import make_dataset
+from tsi_keras.training.building import clip_options
+from tsi_keras.training.config import Config
+from tsi_keras.training.distribution import place_of
+from tsi_keras.training.distribution import validation_batch_size
+from tsi_keras.training.multi_worker import distributed
+
+
+def updates_per_epoch(config: Config, info: DatasetInfo) -> int:
+    """Full batches in the train split."""
+    return info.split("train").num_videos // config.train.batch_size
+
+
+def clips_per_step(config: Config) -> int:
+    """Clips computed at a time, over all devices: a part of the batch."""
+    return config.train.batch_size // config.train.accumulation_steps
+
+
+def training_clips(
+    config: Config,
+    info: DatasetInfo,
+    first_epoch: int,
+    first_step: int,
+    **options,
+) -> tf.data.Dataset:
+    """Endless shuffled and augmented clips of a step, from one of an epoch on."""
+    return make_dataset(
+        info.folder,
+        "train",
+        clip_options(config),
+        batch_size=config.train.batch_size,
+        training=True,
+        seed=config.train.seed,
+        deterministic=config.train.deterministic,
+        shuffle_buffer=config.data.shuffle_buffer,
+        repeat=True,
+        first_epoch=first_epoch,
+        first_step=first_step,
+        parts=config.train.accumulation_steps,
+        **options,
+    )
+
+
+def training_shares(
+    config: Config,
+    info: DatasetInfo,
+    strategy: tf.distribute.Strategy,
+    first_epoch: int,
+    first_step: int,
+) -> tf.data.Dataset:
+    """The same, of every step this worker's share."""
+    worker, workers = place_of(strategy)
+    shares = training_clips(
+        config, info, first_epoch, first_step, worker=worker, workers=workers
+    )
+    return distributed(shares, strategy)
+
+
+def batch_ids(config: Config, info: DatasetInfo, epoch: int, step: int) -> list[str]:
+    """The videos of a training batch."""
+    data = training_clips(config, info, epoch, step, with_ids=True)
+    *_, ids = next(data.take(1).as_numpy_iterator())
+    return [name.decode() for name in ids]
+
+
+def validation_shares(
+    config: Config, info: DatasetInfo, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset | None:
+    """Every val video once: centre frames, centre crop."""
+    if not config.train.validation:
+        return None
+    worker, workers = place_of(strategy)
+    videos, replicas = info.split("val").num_videos, strategy.num_replicas_in_sync
+    shares = make_dataset(
+        info.folder,
+        "val",
+        clip_options(config),
+        batch_size=validation_batch_size(clips_per_step(config), videos, replicas),
+        training=False,
+        fill_last=replicas > 1,
+        worker=worker,
+        workers=workers,
+    )
+    return distributed(shares, strategy)
