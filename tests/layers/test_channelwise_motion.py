@@ -68,6 +68,18 @@ def test_strided_shapes(strides, size, expected):
         assert run(layer, np.zeros((8, *size, 16))).shape == (8, *expected, 16)
 
 
+def test_trains_with_strides_at_the_size_of_the_paper():
+    """A strided 1x1 convolution of 8 channels would crash TensorFlow here, on a CPU."""
+    inputs = keras.Input((56, 56, 128), batch_size=8)
+    y = ChannelwiseMotion(8, strides=2)(inputs)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(y))
+    model.compile("sgd", "mse", jit_compile=False)
+    rng = np.random.default_rng(0)
+    x, target = rng.normal(size=(8, 56, 56, 128)), rng.normal(size=(8, 128))
+    losses = [float(model.train_on_batch(x, target)) for _ in range(3)]
+    assert losses[2] < losses[0]
+
+
 def test_strided_layer_in_a_model_of_unknown_size(tmp_path):
     inputs = keras.Input((None, None, 16))
     model = keras.Model(inputs, ChannelwiseMotion(4, strides=2)(inputs))

@@ -103,6 +103,19 @@ def inputs_of(model, name):
     return [x._keras_history.operation.name for x in node.input_tensors]
 
 
+def test_narrow_shortcuts_are_strided_convolutions():
+    model = TemporalResNet(18, "none", num_frames=2, base_width=8, stem="small")
+    before, after = (
+        model.get_layer(name)
+        for name in ("layer2_0_downsample_0_subsample", "layer2_0_downsample_0")
+    )
+    x = np.random.default_rng(0).normal(size=(2, 9, 8, 8)).astype("float32")
+    strided = keras.ops.conv(x, after.kernel, strides=2, padding="valid")
+    np.testing.assert_allclose(after(before(x)), strided, atol=1e-6)
+    wide = TemporalResNet(18, "none", num_frames=2, base_width=16, stem="small")
+    assert wide.get_layer("layer2_0_downsample_0").strides == (2, 2)
+
+
 def test_the_shortcut_is_unshifted_except_in_the_in_place_variant():
     residual = TemporalResNet(50, "tsm", base_width=16)
     assert inputs_of(residual, "layer1_1_add") == ["layer1_1_bn3", "layer1_0_relu3"]

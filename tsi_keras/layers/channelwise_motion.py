@@ -79,12 +79,12 @@ class ChannelwiseMotion(keras.layers.Layer):
             name="transform",
         )
         self.transform.build((*input_shape[:3], reduced))
-        self.expand = self._pointwise(channels, "expand", self.strides)
+        self.expand = self._pointwise(channels, "expand")
         self.expand.build((*input_shape[:3], reduced))
         if self.use_bn:
             self._build_normalization(reduced, channels)
 
-    def _pointwise(self, filters, name, strides=1):
+    def _pointwise(self, filters, name):
         # PyTorch's default, U(+-1/sqrt(fan_in)), here and in the depthwise convolution:
         # He's initialisation would drown the pretrained features it is added to.
         default = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -92,7 +92,6 @@ class ChannelwiseMotion(keras.layers.Layer):
         return keras.layers.Conv2D(
             filters,
             1,
-            strides=strides,
             use_bias=False,
             kernel_initializer="zeros" if zero else default,
             data_format="channels_last",
@@ -115,6 +114,9 @@ class ChannelwiseMotion(keras.layers.Layer):
         clips = unfold_frames(reduced, self.num_frames)
         following = self.transform(fold_frames(clips[:, 1:]))
         motion = unfold_frames(following, self.num_frames - 1) - clips[:, :-1]
+        # Strides in the 1x1 convolution would give the same, but TensorFlow's gradient of
+        # such a kernel overruns its buffers on a CPU when there are few channels.
+        motion = motion[:, :, :: self.strides, :: self.strides]
         motion = self.expand(fold_frames(pad_frames(motion, (0, 1))))
         return self._normalize(motion, "expand_bn", training)
 

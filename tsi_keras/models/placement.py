@@ -103,8 +103,9 @@ class TemporalPlacement:
             return layer(x)
         except ValueError as error:
             raise ValueError(
-                f"{prefix}_{part}, on {x.shape[-1]} channels: {error} Its options are "
-                f"`temporal_options={{{part!r}: {{...}}}}`, its width `base_width`."
+                f"{prefix}_{part}, on {x.shape[-1]} channels: {str(error).rstrip('.')}. "
+                f"Its options are `temporal_options={{{part!r}: {{...}}}}`, its width "
+                "`base_width`."
             ) from error
 
 

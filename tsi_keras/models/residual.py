@@ -18,6 +18,10 @@ CHANNELS_LAST = "channels_last"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# On a CPU, TensorFlow's gradient of a strided 1x1 kernel overruns its buffers with up to
+# 12 input channels. To take every second pixel first is the same.
+_FEW_CHANNELS = 16
+
 # torchvision initialises convolutions with kaiming_normal_(mode="fan_out").
 KAIMING = {
     "class_name": "VarianceScaling",
@@ -141,5 +145,11 @@ def _spatial(x, block, width, number):
 def _shortcut(x, block, filters):
     if not block.project:
         return x
-    x = convolve(x, filters, 1, f"{block.name}_downsample_0", block.stride)
+    name, stride = f"{block.name}_downsample_0", block.stride
+    if stride > 1 and x.shape[-1] < _FEW_CHANNELS:
+        subsample = layers.MaxPooling2D(
+            1, stride, data_format=CHANNELS_LAST, name=f"{name}_subsample"
+        )
+        x, stride = subsample(x), 1
+    x = convolve(x, filters, 1, name, stride)
     return BatchNormalization(name=f"{block.name}_downsample_1")(x)

@@ -43,7 +43,8 @@ def channelwise_motion(ledger, layer, inputs, output):
     (x,) = inputs
     reduced = normalized(ledger, layer, "reduce", x)
     ledger(layer.transform, reduced)
-    normalized(ledger, layer, "expand", like(x, x.shape[:3], reduced.shape[-1], layer))
+    motion = like(x, output.shape[:3], reduced.shape[-1], layer)
+    normalized(ledger, layer, "expand", motion)
 
 
 @register_cost(ChannelwiseSpatioTemporal)
