@@ -1,10 +1,12 @@
 """Splits: shares, groups, identical files, determinism."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tsi_keras.data import splitting
 from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.splitting import assign_splits
 from tsi_keras.data.splitting import find_identical_files
@@ -15,9 +17,8 @@ RATIOS = parse_ratios("0.8/0.1/0.1")
 
 
 def entry(identifier: str, label: str, group: str | None = None, split=None, path=None):
-    return VideoEntry(
-        identifier, path or Path("none"), label, split, group or identifier
-    )
+    path = path or Path("nowhere") / identifier
+    return VideoEntry(identifier, path, label, split, group or identifier)
 
 
 def grouped(num_classes: int, num_groups: int, clips: int) -> list[VideoEntry]:
@@ -129,3 +130,60 @@ def test_shares_may_leave_splits_out():
 def test_bad_shares(text):
     with pytest.raises(InputError, match="`--split` must be the shares"):
         parse_ratios(text)
+
+
+def write_videos(folder: Path, contents: list[bytes]) -> list[VideoEntry]:
+    entries = []
+    for index, content in enumerate(contents):
+        path = folder / f"{index}.mp4"
+        path.write_bytes(content)
+        entries.append(entry(f"v{index}", "ab"[index % 2], path=path))
+    return entries
+
+
+def test_files_that_only_begin_alike_are_not_identical(tmp_path):
+    head = bytes(1 << 17)
+    entries = write_videos(tmp_path, [head + b"a", head + b"b", head + b"a", b"short"])
+    same = find_identical_files(entries)
+    assert [[e.id for e in found] for found in same] == [["v0", "v2"]]
+
+
+def test_files_that_do_not_begin_alike_are_not_read_further(tmp_path, monkeypatch):
+    """Of 250,000 videos thousands have the size of another."""
+    read = []
+    monkeypatch.setattr(splitting, "file_sha256", lambda path: read.append(path) or "")
+    bodies = [bytes([index]) + bytes(1 << 17) for index in range(6)]
+    assert find_identical_files(write_videos(tmp_path, bodies)) == []
+    assert read == []
+
+
+def test_parts_of_one_file_are_no_duplicates_but_stay_together(tmp_path):
+    (tmp_path / "long.mp4").write_bytes(b"video")
+    parts = [
+        replace(entry(f"p{i}", "ab"[i % 2], path=tmp_path / "long.mp4"), start=float(i))
+        for i in range(6)
+    ]
+    others = [entry(f"o{i}", "ab"[i % 2]) for i in range(20)]
+    assert find_identical_files(parts) == []
+    for seed in range(5):
+        splits, notes = assign_splits(parts + others, RATIOS, seed)
+        assert len({splits[part.id] for part in parts}) == 1
+        assert notes == []
+
+
+def test_a_file_listed_twice_as_a_whole_is_a_duplicate(tmp_path):
+    entries = write_videos(tmp_path, [b"video"])
+    again = replace(entries[0], id="again", label="b")
+    _, notes = assign_splits([*entries, again], RATIOS)
+    assert notes[0] == "identical files with different labels ['a', 'b']: v0, again"
+
+
+def test_thousands_of_notes_are_counted(tmp_path):
+    entries = [
+        entry(f"g{g}/{split}", "ab"[g % 2], f"g{g}", split)
+        for g in range(60)
+        for split in ("train", "test")
+    ]
+    _, notes = assign_splits(entries, RATIOS)
+    assert len(notes) == 51
+    assert notes[-1] == "10 more groups torn apart"

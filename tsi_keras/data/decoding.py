@@ -4,7 +4,6 @@ A file either gives all its frames or raises `VideoError`; a damaged or truncate
 video is never handed on as a shorter one.
 """
 
-import struct
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,33 +13,23 @@ from typing import TypeVar
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.reformatter import Interpolation
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from tsi_keras.data.frame_selection import Clock
-from tsi_keras.data.frame_selection import KeepAll
-from tsi_keras.data.frame_selection import KeepNearest
-from tsi_keras.data.frame_selection import Selector
+from tsi_keras.data.cutting import SeekFailed
+from tsi_keras.data.cutting import SpanReader
+from tsi_keras.data.frame_conversion import FrameConverter
+from tsi_keras.data.frame_conversion import Planes
+from tsi_keras.data.frame_selection import Spread
 from tsi_keras.data.frame_selection import mean_rate
+from tsi_keras.data.frame_selection import selector_for
+from tsi_keras.data.span import WHOLE
+from tsi_keras.data.span import Span
 from tsi_keras.data.video_container import VideoError
-from tsi_keras.data.video_container import check_end
+from tsi_keras.data.video_container import expected_frames
 from tsi_keras.data.video_container import open_container
 from tsi_keras.data.video_container import video_stream
 
-# Without the exact flags libswscale darkens pictures by 1.2 grey levels on average and
-# gives other bytes on other CPUs. One thread: starting threads for a single small
-# frame costs more than the conversion itself.
-_INTERPOLATION = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.BITEXACT
-)
-_RIGHT_ANGLE = 1 << 16  # 1.0 in the 16.16 fixed point of a display matrix
-
-
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -72,80 +61,66 @@ class FrameStream:
         short_side: length in pixels of the shorter side of the frames given;
             smaller videos are enlarged. `None` keeps the size of the file.
         fps: frames per second to keep, chosen by timestamps; videos with fewer keep
-            all theirs, and none is ever given twice. `None` keeps every frame.
+            all theirs, and none is ever given twice. `None` keeps every frame, a
+            `Spread` a number of them.
+        planes: give `Planes` instead of RGB where the video holds just these.
+        span: the part of the video to give; its first frame counts as time 0.
+        seek: start decoding at the key frame before the part; iteration may then
+            raise `SeekFailed`, and a stream without `seek` has to be used.
 
     Attributes (final once iteration has ended):
         num_frames: frames given.
         fps: frames per second of the frames given.
-        source_num_frames: frames in the file.
-        source_fps: mean frames per second of the file.
+        source_num_frames: frames in the file, or in the part of it.
+        source_fps: mean frames per second of these.
     """
 
-    def __init__(self, path: str | Path, *, short_side: int | None, fps: float | None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        short_side: int | None,
+        fps: float | Spread | None,
+        planes: bool = False,
+        span: Span = WHOLE,
+        seek: bool = False,
+    ):
         self._path = Path(path)
-        self._short_side = short_side
-        self._selector: Selector = KeepAll() if fps is None else KeepNearest(fps)
+        self._convert = FrameConverter(short_side, planes=planes)
+        self._selector = selector_for(fps)
+        self._span = span
+        self._seek = seek
         self.num_frames = 0
         self.fps = 0.0
         self.source_num_frames = 0
         self.source_fps = 0.0
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield uint8 RGB arrays `(H, W, 3)`.
+    def __iter__(self) -> Iterator[np.ndarray | Planes]:
+        """Yield uint8 RGB arrays `(H, W, 3)`, or `Planes`.
 
         Raises:
-            VideoError: the file cannot be opened or decoded to its end.
+            VideoError: the file cannot be opened or decoded to the end of the part.
         """
         with open_container(self._path) as container:
             stream = video_stream(container)
-            reformatter = VideoReformatter()  # keeps its tables from frame to frame
-            for frame in self._selected(container, stream):
+            reader = SpanReader(container, stream, self._span, seek=self._seek)
+            for frame in self._selected(reader, stream):
                 self.num_frames += 1
-                yield _to_upright_rgb(frame, self._short_side, reformatter)
+                yield self._convert(frame)
 
     def _selected(
-        self, container: InputContainer, stream: VideoStream
+        self, reader: SpanReader, stream: VideoStream
     ) -> Iterator[av.VideoFrame]:
-        """Frames to keep, after the whole checks of `_decode` and `_check_end`."""
-        clock = Clock(stream)
-        for frame in self._decode(container, stream):
-            time = clock.tick(frame)
+        """Frames to keep, after the whole checks of `SpanReader`."""
+        first = time = Fraction(0)
+        for frame, time in reader:
+            if not self.source_num_frames:
+                first = time
             self.source_num_frames += 1
-            yield from self._selector.push(frame, time)
-        if self.source_num_frames == 0:
-            raise VideoError("it holds no frame that can be decoded")
+            yield from self._selector.push(frame, time - first)
         yield from self._selector.finish()
-        self.source_fps = mean_rate(stream, clock, self.source_num_frames)
+        self.source_fps = mean_rate(stream, time - first, self.source_num_frames)
         self.fps = self._selector.rate(self.source_fps)
-        check_end(
-            container,
-            stream,
-            self.source_num_frames,
-            clock.end_of_stream,
-            clock.longest_step,
-        )
-
-    def _decode(
-        self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[av.VideoFrame]:
-        """All frames of the stream; any damage ends it with a `VideoError`."""
-        try:
-            for packet in container.demux(stream):
-                for frame in packet.decode():
-                    if frame.is_corrupt:
-                        raise VideoError(f"damaged frame {self._position(stream)}")
-                    yield frame
-                if packet.is_corrupt:
-                    raise VideoError(f"damaged data {self._position(stream)}")
-        except av.error.FFmpegError as error:
-            raise VideoError(
-                f"decoding failed {self._position(stream)}: {error.strerror}"
-            ) from error
-
-    def _position(self, stream: VideoStream) -> str:
-        """How far decoding came, in words."""
-        announced = f" of {stream.frames}" if stream.frames else ""
-        return f"after {self.source_num_frames}{announced} frames"
 
 
 def read_video(
@@ -154,6 +129,8 @@ def read_video(
     short_side: int | None = 256,
     fps: float | None = 12.0,
     min_frames: int = 2,
+    start: float | None = None,
+    end: float | None = None,
 ) -> Video:
     """Decode a video file to upright RGB frames.
 
@@ -166,13 +143,18 @@ def read_video(
             do videos of at least `min_frames` frames that thinning would leave with
             fewer. `None` keeps every frame.
         min_frames: fewest frames a usable video has.
+        start: seconds after the first frame where the part to read begins; `None`
+            reads from the first frame.
+        end: seconds after the first frame before which the part ends; `None` reads
+            to the last frame. A part gives the frames at start <= time < end, as if
+            the whole video had been decoded and cut.
 
     Returns:
         The decoded `Video`.
 
     Raises:
-        VideoError: the file is missing, is no video, is damaged, ends early or has
-            fewer than `min_frames` frames.
+        VideoError: the file is missing, is no video, is damaged, ends early, does
+            not hold the part or has fewer than `min_frames` frames (in it).
 
     Example:
         ```python
@@ -181,7 +163,12 @@ def read_video(
         ```
     """
     stream, frames = convert_video(
-        path, short_side=short_side, fps=fps, min_frames=min_frames, convert=_same
+        path,
+        short_side=short_side,
+        fps=fps,
+        min_frames=min_frames,
+        convert=_same,
+        span=Span(start, end),
     )
     return Video(frames, stream.fps, stream.source_num_frames, stream.source_fps)
 
@@ -190,18 +177,24 @@ def convert_video(
     path: str | Path,
     *,
     short_side: int | None,
-    fps: float | None,
+    fps: float | Spread | None,
     min_frames: int,
-    convert: Callable[[np.ndarray], T],
+    convert: Callable[[np.ndarray | Planes], T],
+    planes: bool = False,
+    span: Span = WHOLE,
 ) -> tuple[FrameStream, list[T]]:
     """`read_video` with `convert` applied to each frame as soon as it is decoded.
 
     Args:
         path: see `read_video`.
         short_side: see `read_video`.
-        fps: see `read_video`.
+        fps: see `FrameStream`.
         min_frames: see `read_video`.
         convert: function of a uint8 `(H, W, 3)` array; what it returns is collected.
+            A frame may be given to it more than once.
+        planes: give `convert` the `Planes` of a frame where the video holds just
+            these; else RGB.
+        span: the part of the video to convert.
 
     Returns:
         The exhausted `FrameStream` and the list of converted frames.
@@ -209,58 +202,54 @@ def convert_video(
     Raises:
         VideoError: see `read_video`.
     """
-    stream = FrameStream(path, short_side=short_side, fps=fps)
-    frames = [convert(frame) for frame in stream]
-    if stream.source_num_frames < min_frames:
-        number = stream.source_num_frames
+    if isinstance(fps, Spread) and span.is_whole:
+        fps = Spread(fps.frames, expected_frames(Path(path)))
+
+    def read(fps: float | Spread | None, seek: bool) -> tuple[FrameStream, list[T]]:
+        stream = FrameStream(
+            path, short_side=short_side, fps=fps, planes=planes, span=span, seek=seek
+        )
+        try:
+            return stream, [convert(frame) for frame in stream]
+        except SeekFailed:
+            return read(fps, seek=False)
+
+    return enough_frames(read, fps, min_frames, span)
+
+
+def enough_frames(
+    read: Callable[[float | Spread | None, bool], tuple[S, list[T]]],
+    fps: float | Spread | None,
+    min_frames: int,
+    span: Span,
+) -> tuple[S, list[T]]:
+    """Read frames, without thinning where that would leave too few.
+
+    Args:
+        read: function of frames to keep (see `FrameStream`) and of whether seeking
+            may be tried; it gives a stream (with `source_num_frames`) and its frames.
+        fps: frames to keep; the `total` of a `Spread` may be wrong.
+        min_frames: fewest frames a usable video has.
+        span: the part that is read; for the message.
+
+    Returns:
+        What `read` gave.
+
+    Raises:
+        VideoError: there are fewer than `min_frames` frames before thinning.
+    """
+    stream, frames = read(fps, True)
+    number = stream.source_num_frames
+    if isinstance(fps, Spread) and fps.total != number:
+        stream, frames = read(Spread(fps.frames, number), True)
+    if number < min_frames:
+        what = "it" if span.is_whole else "its part"
         raise VideoError(
-            f"it has {number} frame{'s' * (number != 1)}; at least {min_frames} "
+            f"{what} has {number} frame{'s' * (number != 1)}; at least {min_frames} "
             "are needed"
         )
-    if len(frames) < min_frames:
-        stream = FrameStream(path, short_side=short_side, fps=None)
-        frames = [convert(frame) for frame in stream]
-    return stream, frames
+    return (stream, frames) if len(frames) >= min_frames else read(None, True)
 
 
 def _same(frame: np.ndarray) -> np.ndarray:
     return frame
-
-
-def _to_upright_rgb(
-    frame: av.VideoFrame, short_side: int | None, reformatter: VideoReformatter
-) -> np.ndarray:
-    """Scale and convert in one pass of libswscale, then turn upright."""
-    width, height = frame.width, frame.height
-    if short_side is not None:
-        scale = Fraction(short_side, min(width, height))
-        width, height = round(width * scale), round(height * scale)
-    rgb = reformatter.reformat(
-        frame,
-        width=width,
-        height=height,
-        format="rgb24",
-        interpolation=_INTERPOLATION,
-        threads=1,
-    )
-    return np.ascontiguousarray(_apply_display_matrix(rgb.to_ndarray(), frame))
-
-
-def _apply_display_matrix(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turn and mirror `(H, W, 3)` as the file asks players to.
-
-    The matrix maps x' = a x + c y and y' = b x + d y (FFmpeg, libavutil/display.h).
-    """
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return image
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
-    unit = _RIGHT_ANGLE
-    if b == c == 0 and abs(a) == abs(d) == unit:
-        return image[:: d // unit, :: a // unit]
-    if a == d == 0 and abs(b) == abs(c) == unit:
-        return image.transpose(1, 0, 2)[:: b // unit, :: c // unit]
-    raise VideoError(
-        f"its display matrix turns the picture by {frame.rotation} degrees; only "
-        "multiples of 90 are supported"
-    )

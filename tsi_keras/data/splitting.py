@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.dataset_info import SPLITS
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import file_sha256
+
+_BEGINNING = 1 << 16  # bytes read to tell files of one size apart
+_MOST_NOTES = 50  # of one kind; a report of thousands is not read
 
 
 def parse_ratios(text: str) -> dict[str, float]:
@@ -81,22 +85,21 @@ def find_identical_files(entries: Iterable[VideoEntry]) -> list[list[VideoEntry]
     """Find videos whose files have the same bytes.
 
     Args:
-        entries: the videos; files that cannot be read count as unique.
+        entries: the videos; files that cannot be read count as unique, and so do
+            folders of raw frames and other parts of the same file.
 
     Returns:
-        Lists of two or more videos each. Only files of equal size are read.
+        Lists of two or more videos each. Only files of equal size are read, and only
+        those that begin alike as a whole.
     """
     by_size = defaultdict(list)
-    for entry in entries:
+    for entry in _without_other_parts(entries):
         size = _size(entry.path)
         if size:
             by_size[size].append(entry)
-    by_hash = defaultdict(list)
-    for same_size in by_size.values():
-        if len(same_size) > 1:
-            for entry in same_size:
-                by_hash[_sha256_or_none(entry.path) or entry.id].append(entry)
-    return [same for same in by_hash.values() if len(same) > 1]
+    # Few files of one size begin alike: most are read no further than that.
+    candidates = _alike(by_size.values(), _hash_of_beginning)
+    return _alike(candidates, _hash_of_all)
 
 
 def stable_order(items: Iterable[str], seed: int) -> list[str]:
@@ -114,11 +117,49 @@ def stable_order(items: Iterable[str], seed: int) -> list[str]:
     )
 
 
-def _sha256_or_none(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
+def _without_other_parts(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
+    """Entries of video files; of several parts of one file only the first."""
+    first: dict[Path, tuple] = {}
+    return [
+        entry
+        for entry in entries
+        if entry.frames is None
+        and first.setdefault(entry.path, _part(entry)) == _part(entry)
+    ]
+
+
+def _part(entry: VideoEntry) -> tuple:
+    return entry.start, entry.end, entry.start_frame, entry.end_frame
+
+
+def _alike(
+    groups: Iterable[list[VideoEntry]], key: Callable[[Path], str]
+) -> list[list[VideoEntry]]:
+    """Divide groups further by what `key` says of each file; singles are dropped."""
+    found = []
+    for group in groups:
+        if len(group) < 2:
+            continue
+        by_key = defaultdict(list)
+        for entry in group:
+            try:
+                by_key[key(entry.path)].append(entry)
+            except OSError:
+                continue
+        found.extend(same for same in by_key.values() if len(same) > 1)
+    return found
+
+
+def _hash_of_beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(_BEGINNING)).hexdigest()
+
+
+def _hash_of_all(path: Path) -> str:
+    # The beginnings are equal already, and a short file has nothing else.
+    if path.stat().st_size <= _BEGINNING:
+        return ""
+    return file_sha256(path)
 
 
 def _size(path: Path) -> int:
@@ -131,7 +172,7 @@ def _size(path: Path) -> int:
 def _merge_groups(
     entries: Sequence[VideoEntry], duplicates: list[list[VideoEntry]]
 ) -> list[list[VideoEntry]]:
-    """Groups of videos after joining those that share an identical file."""
+    """Groups of videos after joining those that share a file or an identical one."""
     parent: dict[str, str] = {entry.group: entry.group for entry in entries}
 
     def root(group: str) -> str:
@@ -139,7 +180,10 @@ def _merge_groups(
             parent[group] = group = parent[parent[group]]
         return group
 
-    for same in duplicates:
+    by_path = defaultdict(list)
+    for entry in entries:
+        by_path[entry.path].append(entry)
+    for same in (*duplicates, *by_path.values()):
         for entry in same[1:]:
             first, second = sorted((root(same[0].group), root(entry.group)))
             parent[second] = first
@@ -188,13 +232,13 @@ def _notes_on_duplicates(duplicates: list[list[VideoEntry]]) -> list[str]:
     """Tell of identical files, first of all where their labels differ."""
     notes = []
     for same in duplicates:
-        names = ", ".join(entry.id for entry in same)
+        names = _some_ids(same)
         labels = sorted({entry.label for entry in same})
         if len(labels) > 1:
             notes.append(f"identical files with different labels {labels}: {names}")
         else:
             notes.append(f"identical files: {names}")
-    return notes
+    return _at_most(sorted(notes, key=lambda note: "labels" not in note), "the like")
 
 
 def _notes_on_torn_groups(
@@ -205,13 +249,23 @@ def _notes_on_torn_groups(
     for group in groups:
         used = Counter(splits[entry.id] for entry in group)
         if len(used) > 1:
-            names = ", ".join(entry.id for entry in group[:4])
-            more = ", ..." if len(group) > 4 else ""
             notes.append(
                 "leak: the given splits put videos of one group into "
-                f"{' and '.join(sorted(used))}: {names}{more}"
+                f"{' and '.join(sorted(used))}: {_some_ids(group)}"
             )
-    return notes
+    return _at_most(notes, "groups torn apart")
+
+
+def _some_ids(entries: Sequence[VideoEntry]) -> str:
+    """The first ids of a group."""
+    names = ", ".join(entry.id for entry in entries[:4])
+    return names + (", ..." if len(entries) > 4 else "")
+
+
+def _at_most(notes: list[str], what: str) -> list[str]:
+    """The first notes of one kind, and how many more there are."""
+    more = len(notes) - _MOST_NOTES
+    return notes if more <= 0 else [*notes[:_MOST_NOTES], f"{more} more {what}"]
 
 
 def _notes_on_unused_splits(

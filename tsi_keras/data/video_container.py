@@ -8,6 +8,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+MOST_PIXELS = 8192 * 8192  # damaged headers ask for gigabytes
+
 
 class VideoError(Exception):
     """One video that cannot be used.
@@ -60,7 +62,8 @@ def video_stream(container: InputContainer) -> VideoStream:
         The stream; pictures attached to music do not count.
 
     Raises:
-        VideoError: there is none, or its codec is not known.
+        VideoError: there is none, its codec is not known, or its frames are larger
+            than 8192x8192.
     """
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
@@ -69,13 +72,20 @@ def video_stream(container: InputContainer) -> VideoStream:
         raise VideoError("its video codec is not known to FFmpeg")
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
+    if stream.width * stream.height > MOST_PIXELS:
+        raise VideoError(
+            f"its frames are {stream.width}x{stream.height} pixels; more than "
+            f"{MOST_PIXELS:,} are taken for damage"
+        )
+    # The frames themselves may say otherwise than the header.
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
     return stream
 
 
 def check_end(
     container: InputContainer,
     stream: VideoStream,
-    decoded: int,
+    decoded: int | None,
     end: Fraction,
     longest_step: Fraction,
 ) -> None:
@@ -86,7 +96,7 @@ def check_end(
     Args:
         container: the open file.
         stream: its video stream.
-        decoded: frames that came out.
+        decoded: frames that came out; `None` if decoding did not begin at the start.
         end: timestamp of the last one, in seconds on the stream's own time line.
         longest_step: longest time between two frames, in seconds.
 
@@ -94,11 +104,12 @@ def check_end(
         VideoError: frames are missing at the end.
     """
     announced = _announced_frames(stream)
-    if announced - decoded > max(2, announced // 50):
+    if decoded is not None and announced - decoded > max(2, announced // 50):
         raise VideoError(
             f"it ends early: {decoded} of {announced} announced frames are there"
         )
-    duration = 0 if announced else _announced_seconds(container, stream)
+    counted = decoded is not None and announced
+    duration = 0 if counted else _announced_seconds(container, stream)
     # The last frame may be held as long as any other, hence the longest step.
     missing = duration - end - longest_step
     if missing > max(longest_step, duration / 50):
@@ -106,6 +117,27 @@ def check_end(
             f"it ends early: {float(end):.2f} of "
             f"{float(duration):.2f} announced seconds are there"
         )
+
+
+def expected_frames(path: Path) -> int:
+    """How many frames a file will probably give, without decoding it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What the header says, else the number of coded pictures.
+
+    Raises:
+        VideoError: the file cannot be opened or read.
+    """
+    with open_container(path) as container:
+        stream = video_stream(container)
+        try:
+            announced = _announced_frames(stream)
+            return announced or sum(1 for p in container.demux(stream) if p.size)
+        except av.error.FFmpegError as error:
+            raise VideoError(f"it cannot be read: {error.strerror}") from error
 
 
 def _announced_frames(stream: VideoStream) -> int:
