@@ -1,13 +1,21 @@
 """What all commands share: exit codes and one-line errors."""
 
 import argparse
+import atexit
+import os
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from tsi_keras.utils.command import run
 
 __all__ = ["Parser", "exit_with", "run"]
+
+# Modules that tell so: tensorflow-io's S3 client aborts, and workers that trained
+# together wait for one another and then report each other as crashed.
+_NEVER_ENDED = ("tsi_keras.data.remote_plugin", "tsi_keras.training.distribution")
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,4 +27,29 @@ class Parser(argparse.ArgumentParser):
 
 def exit_with(main: Callable[[list[str] | None], int]) -> None:
     """Entry point of `python -m pipelines.X`."""
-    sys.exit(run(main))
+    try:
+        status = run(main)
+    except Exception:
+        if not _must_end_now():
+            raise
+        traceback.print_exc()
+        status = 1
+    if _must_end_now():
+        _end_now(status)
+    sys.exit(status)
+
+
+def _must_end_now() -> bool:
+    """Whether a library is in use that aborts, or waits long, at a regular end."""
+    used = (sys.modules.get(name) for name in _NEVER_ENDED)
+    return any(module is not None and module.in_use() for module in used)
+
+
+def _end_now(status: int) -> NoReturn:
+    """End without the clean-up of C++ libraries."""
+    atexit._run_exitfuncs()
+    # Threads may still be sending what other workers wait for.
+    time.sleep(0.2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,6 +1,8 @@
 """`python -m pipelines.doctor`: the environment and the model cards."""
 
 import csv
+import importlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,6 +39,20 @@ def test_a_native_library_that_does_not_load_says_why(monkeypatch):
     monkeypatch.setattr(environment.importlib, "import_module", refuse)
     found = environment._tensorflow_io()
     assert found.status == "off" and "undefined symbol" in found.detail
+
+
+def test_native_libraries_that_registered_nothing_are_off(monkeypatch):
+    real = importlib.import_module
+
+    def without_schemes(name):
+        if name != "tensorflow":
+            return real(name)
+        gfile = SimpleNamespace(get_registered_schemes=lambda: [b"gs"])
+        return SimpleNamespace(io=SimpleNamespace(gfile=gfile))
+
+    monkeypatch.setattr(environment.importlib, "import_module", without_schemes)
+    found = environment._tensorflow_io()
+    assert found.status == "off" and "no s3://" in found.detail
 
 
 def test_cards_of_some_networks(tmp_path, capsys):

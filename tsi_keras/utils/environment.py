@@ -29,7 +29,9 @@ PACKAGES = (
     ("keras", "keras", True),
     ("numpy", "numpy", True),
     ("av", "av", True),
+    ("simplejpeg", "simplejpeg", True),
     ("tf-models-official", "official.vision", False),
+    ("apache-beam", "apache_beam", False),
 )
 
 
@@ -70,11 +72,9 @@ def _tensorflow_io() -> Finding:
     found = _package("tensorflow-io", "tensorflow_io", needed=False)
     if found.status != "ok":
         return found
-    try:
-        ops = importlib.import_module("tensorflow_io.python.ops.core_ops")
-        ops.io_decode_json  # noqa: B018, the access loads the library
-    except Exception as error:
-        reason = f"its native library does not load: {_first_line(error)}"
+    schemes = importlib.import_module("tensorflow").io.gfile.get_registered_schemes()
+    if not {"s3", b"s3"} & set(schemes):
+        reason = "its native libraries do not load with this TensorFlow: no s3://"
         return Finding(found.name, found.version, "off", reason)
     return found
 
