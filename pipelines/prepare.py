@@ -7,59 +7,175 @@ from typing import Any
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
+from tsi_keras.data.annotations import FORMATS
+from tsi_keras.data.annotations import FrameFiles
+from tsi_keras.data.annotations import scan
+from tsi_keras.data.annotations import write_manifest
 from tsi_keras.data.preparation import prepare
+from tsi_keras.data.preparation_estimate import estimate
+from tsi_keras.data.preparation_page import show_verification
 from tsi_keras.data.preparation_report import SPLIT_COLUMNS
 from tsi_keras.data.preparation_report import PreparationReport
 from tsi_keras.data.preparation_report import parse_max_failures
 from tsi_keras.data.preparation_report import too_many_failures
 from tsi_keras.data.shards import PreparationError
+from tsi_keras.data.verification import VERIFICATION_JSON
+from tsi_keras.data.verification import verify
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.console import print_table
+from tsi_keras.utils.urls import is_remote
 
 _SHOWN = 10  # failures printed; the report lists all
 _EXIT_STATUS = """\
 exit status: 0 when all videos were prepared, or no more failed than --max-failures
 allows; 1 when more failed (the data set is complete with the others and usable,
-unless none could be prepared) or the run broke off (go on with --resume); 2 for bad
-usage or input."""
+unless none could be prepared), --verify found errors, or the run broke off (go on
+with --resume); 2 for bad usage or input. --verify without --input checks the finished
+data set in --output; --dry-run is 0 unless the input cannot be used."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Prepare a data set and return the exit status."""
-    options = vars(_parser().parse_args(argv))
+    parser = _parser()
+    known, rest = parser.parse_known_args(argv)
+    options = vars(known)
+    if rest and options["runner"] is None:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options["runner_options"] = rest
+    options["frame_files"] = _frame_files(options)
+    manifest = options.pop("write_manifest")
+    if options["input"] is None and (manifest is not None or not options["verify"]):
+        parser.error("the following arguments are required: --input")
+    if manifest is not None:
+        return _write_manifest(manifest, options)
+    if options["output"] is None:
+        parser.error("the following arguments are required: --output")
+    if options["verify"] and is_remote(options["output"]):
+        parser.error("argument --verify: needs a local --output")
     allowed = parse_max_failures(options.pop("max_failures"))
+    sample, check = options.pop("dry_run"), options.pop("verify")
+    if sample is not None:
+        return _dry_run(options, sample)
     try:
-        report = prepare(options.pop("input"), options.pop("output"), **options)
+        failed = _prepare(options, allowed) if options["input"] is not None else False
+        sound = _verify(options) if check else True
     except PreparationError as error:
         errors.print(f"error: {error}", markup=False, style="red")
         return 1
-    _print_summary(report)
-    return int(too_many_failures(report, allowed))
+    return int(failed or not sound)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m pipelines.prepare", description=__doc__, epilog=_EXIT_STATUS
+        prog="python -m pipelines.prepare",
+        description=__doc__,
+        epilog=_EXIT_STATUS,
+        allow_abbrev=False,  # what is left over goes to Beam
     )
     add = parser.add_argument
     # fmt: off
-    add("--input", required=True, metavar="DIR_OR_CSV", help="folder of class folders (class_name/video.mp4; also avi, mkv, mov, webm, ...) or CSV with a header: path,label and optionally split,group,id; its relative paths count from the CSV's folder")  # noqa: E501
-    add("--output", required=True, metavar="DATA", help="folder for the data set, new or empty")  # noqa: E501
+    add("--input", metavar="DIR_OR_CSV", help="folder of class folders (class_name/video.mp4; also avi, mkv, mov, webm, ...), or CSV with a header: path,label and optionally split,group,id,start,end (seconds), whose relative paths count from its folder, or the folder of the videos of a published data set")  # noqa: E501
+    add("--output", metavar="DATA", help="folder for the data set, new or empty; may be s3://, gs:// or hdfs://")  # noqa: E501
+    add("--format", default="auto", choices=FORMATS, help="format of the annotations (default: auto, where it can be told safely)")  # noqa: E501
+    add("--annotations", nargs="+", metavar="FILE_OR_DIR", help="annotation files of a published data set, or their folder; --input is then the folder of its videos; or a CSV or .jsonl manifest whose paths count from --input (default: looked for in --input)")  # noqa: E501
+    add("--labels", metavar="FILE", help="list of the classes in the order of the labels: one per line, numbered as in classInd.txt, or JSON (default: the official one, else sorted)")  # noqa: E501
+    add("--split-number", type=int, metavar="1-3", help="official split of UCF-101 and HMDB-51 (default: 1)")  # noqa: E501
+    add("--frame-pattern", metavar="PATTERN", help="name of raw frames, such as img_{:05d}.jpg or img_%%05d.jpg (default: the one numbered series of images in each folder)")  # noqa: E501
+    add("--first-frame", type=int, metavar="N", help="number of the first raw frame; a gap after it is a failure (default: the lowest there is)")  # noqa: E501
+    add("--frame-fps", type=float, metavar="FPS", help="frames per second of raw frames, which do not tell it (default: 12 for Something-Something V1 and Jester)")  # noqa: E501
+    add("--write-manifest", metavar="FILE", help="write the list of videos that was read to FILE (.csv or .jsonl), to be inspected, edited and given as --input, and stop; --output is not needed")  # noqa: E501
     add("--split", default="0.8/0.1/0.1", metavar="TRAIN/VAL/TEST", help="shares of the splits; groups (UCF101-style names _gNN_, identical files, the CSV's group) stay together; not used where the CSV gives the splits (default: %(default)s)")  # noqa: E501
     add("--seed", type=int, default=0, help="decides the split and the order (default: %(default)s)")  # noqa: E501
     add("--fps", type=_or_none(float, "all"), default=12.0, metavar="FPS|all", help="frames per second to store, by timestamps; 'all' stores every frame (default: %(default)s)")  # noqa: E501
+    add("--frames", type=int, metavar="N", help="number of frames to store of each video, spread evenly, in place of --fps; shorter videos keep all theirs")  # noqa: E501
     add("--short-side", type=_or_none(int, "source"), default=256, metavar="PIXELS|source", help="shorter side of the stored frames, smaller videos are enlarged; 'source' keeps each file's size (default: %(default)s)")  # noqa: E501
     add("--quality", type=int, default=90, help="JPEG quality, 1 to 100 (default: %(default)s)")  # noqa: E501
     add("--min-frames", type=int, default=2, metavar="N", help="shorter videos count as failed (default: %(default)s)")  # noqa: E501
     add("--videos-per-shard", type=int, metavar="N", help="most videos in one file (default: 16 to 128 by the size of the split)")  # noqa: E501
     add("--workers", type=int, metavar="N", help="processes; the result does not depend on it (default: number of CPUs)")  # noqa: E501
+    add("--runner", metavar="NAME", help="write the shards with this Apache Beam runner (DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ...) in place of --workers; all arguments not listed here are then options of the Beam pipeline, such as --direct_num_workers 8 or --region europe-west4")  # noqa: E501
     add("--max-failures", default="0", metavar="N|FRACTION", help="failed videos to tolerate in the exit status: a number (3) or a fraction of all (0.05); they are left out and reported in any case (default: %(default)s)")  # noqa: E501
+    add("--dry-run", type=int, nargs="?", const=32, metavar="N", help="try N videos (default: 32) in memory, tell about how long all take and how large they get, and write nothing")  # noqa: E501
+    add("--verify", action="store_true", help="read the finished data set whole: does every frame decode, do counts and checksums agree, is a video there twice or in two splits; goes to verification.json and report.html")  # noqa: E501
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="finish an interrupted run with the same input and options; finished shards are kept")  # noqa: E501
+    group.add_argument("--retry-failed", action="store_true", help="try the videos that failed in --output again, with the same input and options, and add those that work now in shards of their own")  # noqa: E501
     group.add_argument("--overwrite", action="store_true", help="replace the data set in --output")  # noqa: E501
     # fmt: on
     return parser
+
+
+def _frame_files(options: dict[str, Any]) -> FrameFiles | None:
+    """Take the options on raw frames out; `None` where none is given."""
+    pattern = options.pop("frame_pattern")
+    first, fps = options.pop("first_frame"), options.pop("frame_fps")
+    if pattern is first is fps is None:
+        return None
+    return FrameFiles(pattern, first, fps=fps)
+
+
+def _write_manifest(path: str, options: dict[str, Any]) -> int:
+    """Write the list of videos instead of preparing them."""
+    names = ("format", "annotations", "labels", "split_number", "frame_files")
+    found = scan(options["input"], **{name: options[name] for name in names})
+    path = write_manifest(found, path, overwrite=options["overwrite"])
+    for what, why in found.skipped[:_SHOWN]:
+        errors.print(f"left out: {shorten(f'{what}: {why}', 240)}", markup=False)
+    for note in found.notes:
+        errors.print(f"note: {shorten(note, 240)}", markup=False)
+    text = f"{len(found.entries)} videos of {len(found.class_names)} classes"
+    if found.skipped:
+        text += f" ({len(found.skipped)} entries left out)"
+    text += f", read as {found.format}, classes {found.class_order}, in {path}"
+    console.print(text, markup=False, soft_wrap=True)
+    return 0
+
+
+def _prepare(options: dict[str, Any], allowed: int | float) -> bool:
+    """Prepare and print; whether more videos failed than allowed."""
+    report = prepare(**_renamed(options))
+    _print_summary(report)
+    return too_many_failures(report, allowed)
+
+
+def _renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as functions call them."""
+    return {"source" if key == "input" else key: options[key] for key in options}
+
+
+def _dry_run(options: dict[str, Any], sample: int) -> int:
+    """Print what the preparation would cost."""
+    for switch in ("overwrite", "resume", "retry_failed", "runner", "runner_options"):
+        options.pop(switch)
+    cost = estimate(**_renamed(options), sample=sample)
+    print_table("Dry run: nothing was written", ("what", "about"), cost.rows())
+    for note in cost.notes[:_SHOWN]:
+        errors.print(f"note: {shorten(note, 240)}", markup=False)
+    for failure in cost.unreadable[:_SHOWN]:
+        errors.print(f"failed: {failure.id}: {failure.reason}", markup=False)
+    if cost.free_bytes is not None and cost.bytes.high > cost.free_bytes:
+        errors.print("note: the shards may not fit on the disk", markup=False)
+    return 0
+
+
+def _verify(options: dict[str, Any]) -> bool:
+    """Check the data set and print; whether it is sound."""
+    outcome = verify(options["output"], workers=options["workers"])
+    show_verification(outcome)
+    for (severity, kind), number in sorted(outcome.found.items()):
+        first = next(
+            f for f in outcome.findings if (f.severity, f.check) == (severity, kind)
+        )
+        text = f"{severity}: {kind} ({number} times): {first.where}: {first.message}"
+        errors.print(shorten(text, 240), markup=False)
+    text = (
+        f"verified {outcome.num_videos} videos in {outcome.num_shards} shards: "
+        f"{outcome.number('error')} errors, {outcome.number('warning')} warnings; "
+        f"listed in {outcome.folder / VERIFICATION_JSON}"
+    )
+    console.print(text, markup=False, soft_wrap=True)
+    return outcome.is_sound
 
 
 def _or_none(number: Callable[[str], Any], word: str) -> Callable[[str], Any]:

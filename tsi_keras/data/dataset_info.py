@@ -8,6 +8,12 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from tsi_keras.data.remote import RemoteNotFound
+from tsi_keras.data.remote import RemotePath
+from tsi_keras.data.remote import can_list
+from tsi_keras.data.remote import list_names
+from tsi_keras.data.remote import read_bytes
+from tsi_keras.data.remote import to_path
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
@@ -46,13 +52,14 @@ class DatasetInfo:
     """Contents of `dataset.json`.
 
     Attributes:
-        class_names: sorted; the position is the label.
+        class_names: in the order of the labels (the official one, else sorted).
         splits: by name ("train", "val", "test"); a split that no video was meant
             for is absent.
         options: the options of the preparation that shaped the records.
         tool_version: version of tsi_keras that wrote the data set.
         schema_version: version of this file's own layout.
-        folder: where the data set lies; not stored and not compared.
+        folder: where the data set lies, a `Path` or, on remote storage, a
+            `RemotePath`; not stored and not compared.
     """
 
     class_names: list[str]
@@ -60,7 +67,7 @@ class DatasetInfo:
     options: dict[str, Any]
     tool_version: str
     schema_version: int = SCHEMA_VERSION
-    folder: Path = field(default=Path("."), compare=False)
+    folder: Path | RemotePath = field(default=Path("."), compare=False)
 
     @property
     def num_classes(self) -> int:
@@ -101,14 +108,13 @@ class DatasetInfo:
         Raises:
             InputError: the split is unknown or one of its files is missing.
         """
-        paths = [self.folder / shard.name for shard in self.split(split).shards]
-        for path in paths:
-            if not path.is_file():
-                raise InputError(
-                    f"{path}, listed in {FILE_NAME}, is missing; prepare the data "
-                    "set again with --overwrite."
-                )
-        return [str(path) for path in paths]
+        names = [shard.name for shard in self.split(split).shards]
+        for name in _missing(self.folder, names):
+            raise InputError(
+                f"{self.folder / name}, listed in {FILE_NAME}, is missing; prepare "
+                "the data set again with --overwrite."
+            )
+        return [str(self.folder / name) for name in names]
 
 
 def write_dataset_info(info: DatasetInfo) -> Path:
@@ -122,7 +128,8 @@ def load_dataset_info(data_dir: str | Path) -> DatasetInfo:
     """Read the `dataset.json` of a prepared data set.
 
     Args:
-        data_dir: the `--output` folder of `pipelines.prepare`.
+        data_dir: the `--output` folder of `pipelines.prepare`, local or an address
+            such as `s3://bucket/data`.
 
     Returns:
         The description with `folder` set to `data_dir`.
@@ -130,6 +137,7 @@ def load_dataset_info(data_dir: str | Path) -> DatasetInfo:
     Raises:
         InputError: the folder is missing or is no finished data set, or the file
             is unreadable or written by a newer version.
+        RemoteError: the bucket is missing, or the storage refuses or does not answer.
 
     Example:
         ```python
@@ -137,17 +145,8 @@ def load_dataset_info(data_dir: str | Path) -> DatasetInfo:
         print(info.class_names, info.splits["train"].num_videos)
         ```
     """
-    folder = Path(data_dir).expanduser().absolute()
-    if not folder.is_dir():
-        raise InputError(
-            f"`--data` {folder} is not a folder; give the --output of pipelines.prepare."
-        )
-    if not (folder / FILE_NAME).is_file():
-        raise InputError(
-            f"{folder} holds no {FILE_NAME}, so it is not a finished data set; make "
-            "one with `python -m pipelines.prepare --input VIDEOS --output DATA`."
-        )
-    content = read_json(folder / FILE_NAME)
+    folder = to_path(data_dir)
+    content = _read_content(folder)
     _check_version(content, folder / FILE_NAME)
     try:
         return _from_json(content, folder)
@@ -156,6 +155,42 @@ def load_dataset_info(data_dir: str | Path) -> DatasetInfo:
             f"{folder / FILE_NAME} is damaged ({type(error).__name__}: {error}); "
             "prepare the data set again with --overwrite."
         ) from error
+
+
+def _read_content(folder: Path | RemotePath) -> Any:
+    """The parsed file."""
+    missing = InputError(
+        f"{folder} holds no {FILE_NAME}, so it is not a finished data set; make "
+        "one with `python -m pipelines.prepare --input VIDEOS --output DATA`."
+    )
+    if isinstance(folder, RemotePath):
+        try:
+            return json.loads(read_bytes(folder / FILE_NAME))
+        except RemoteNotFound:
+            raise missing from None
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{folder / FILE_NAME} is not readable JSON: {error}"
+            ) from error
+    if not folder.is_dir():
+        raise InputError(
+            f"`--data` {folder} is not a folder; give the --output of pipelines.prepare."
+        )
+    if not (folder / FILE_NAME).is_file():
+        raise missing
+    return read_json(folder / FILE_NAME)
+
+
+def _missing(folder: Path | RemotePath, names: list[str]) -> list[str]:
+    """Which files are not there; of remote ones by one listing, where there is such."""
+    if not isinstance(folder, RemotePath):
+        return [name for name in names if not (folder / name).is_file()]
+    if not can_list(folder):
+        return []  # the first read will tell
+    there = set(list_names(folder))
+    return [name for name in names if name not in there]
 
 
 def _check_version(content: Any, path: Path) -> None:

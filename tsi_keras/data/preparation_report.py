@@ -1,20 +1,19 @@
 """The report of a preparation: what was stored, what failed and why."""
 
+import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.preparation_state import REPORT_HTML
 from tsi_keras.data.preparation_state import REPORT_JSON
 from tsi_keras.utils.errors import InputError
-from tsi_keras.utils.files import write_json
 from tsi_keras.utils.files import write_text
 
 
@@ -27,6 +26,23 @@ class Failure:
     label: str
     split: str
     reason: str
+
+
+def last_failures(sidecars: Iterable[Mapping[str, Any]]) -> list[Failure]:
+    """The videos that failed; of several attempts at one, the last counts.
+
+    Args:
+        sidecars: what `write_shard` gave, in the order of the attempts.
+
+    Returns:
+        The failures, sorted by id.
+    """
+    last = {}
+    for sidecar in sidecars:
+        last.update((row["id"], Failure(**row)) for row in sidecar["failures"])
+        for row in sidecar["videos"]:
+            last.pop(row["id"], None)
+    return [last[name] for name in sorted(last)]
 
 
 @dataclass
@@ -86,13 +102,14 @@ class PreparationReport:
     def split_rows(self) -> list[list[object]]:
         """Rows under `SPLIT_COLUMNS`, one per split."""
         rows = []
+        failed = Counter(failure.split for failure in self.failures)
         for name, split in self.info.splits.items():
             videos = [row for row in self.videos if row["split"] == name]
             rows.append(
                 [
                     name,
                     split.num_videos,
-                    sum(failure.split == name for failure in self.failures),
+                    failed[name],
                     sum(count > 0 for count in split.counts.values()),
                     sum(row["num_frames"] for row in videos),
                     round(sum(row["bytes"] for row in videos) / 1e6, 2),
@@ -141,104 +158,26 @@ def too_many_failures(report: PreparationReport, allowed: int | float) -> bool:
 
 
 def write_report(report: PreparationReport) -> None:
-    """Write `report.json` and `report.html` into the data set's folder.
+    """Write `report.json` into the data set's folder.
 
     Args:
         report: the report.
     """
-    content = {
+    head = {
         "tool_version": report.info.tool_version,
         "options": report.info.options,
         "totals": report.totals(),
         "counts": {name: s.counts for name, s in report.info.splits.items()},
-        "failures": [asdict(failure) for failure in report.failures],
-        "skipped": [{"path": path, "reason": why} for path, why in report.skipped],
         "notes": report.notes,
+    }
+    rows = {
+        "failures": map(asdict, report.failures),
+        "skipped": ({"path": path, "reason": why} for path, why in report.skipped),
         "videos": report.videos,
     }
-    write_json(report.json_path, content)
-    write_text(report.html_path, render_html(report))
-
-
-_PAGE = Template(
-    """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Preparation of $name</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem;
-       padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .75rem; text-align: left;
-         vertical-align: top; overflow-wrap: anywhere; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.bad { color: #a00; }
-</style></head><body>
-<h1>Preparation of $name</h1>
-<p class="$mood">$headline</p>
-$sections
-</body></html>
-"""
-)
-
-
-def render_html(report: PreparationReport) -> str:
-    """Return the report as one HTML page without outside references.
-
-    Args:
-        report: the report.
-    """
-    failed = len(report.failures)
-    headline = f"Prepared {report.num_prepared} of {report.num_videos} videos"
-    headline += f"; {failed} failed, listed below." if failed else "; none failed."
-    class_header, class_rows = _class_table(report)
-    sections = [
-        _section("Failed videos", ("video", "class", "split", "reason"), [
-            (f.id, f.label, f.split, f.reason) for f in report.failures
-        ]),
-        _section("Worth knowing", ("note",), [(note,) for note in report.notes]),
-        _section("Splits", SPLIT_COLUMNS, report.split_rows()),
-        _section("Stored videos per class", class_header, class_rows),
-        _section("Totals", ("what", "number"), report.totals().items()),
-        _section("Options", ("option", "value"), report.info.options.items()),
-        _section("Not read", ("path", "why"), report.skipped),
-        _section("Shards", ("file", "videos", "SHA-256"), [
-            (shard.name, shard.num_videos, shard.sha256)
-            for split in report.info.splits.values() for shard in split.shards
-        ]),
-    ]  # fmt: skip
-    return _PAGE.substitute(
-        name=escape(report.info.folder.name),
-        mood="bad" if failed else "good",
-        headline=escape(headline),
-        sections="\n".join(section for section in sections if section),
-    )
-
-
-def _class_table(
-    report: PreparationReport,
-) -> tuple[Sequence[str], list[list[object]]]:
-    """Header and rows: stored videos of each class by split, and failed ones."""
-    splits = report.info.splits
-    rows = []
-    for name in report.info.class_names:
-        counts = [split.counts[name] for split in splits.values()]
-        failed = sum(failure.label == name for failure in report.failures)
-        rows.append([name, *counts, failed])
-    return ("class", *splits, "failed"), rows
-
-
-def _section(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> str:
-    """A heading and a table; nothing without rows."""
-    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    if not body:
-        return ""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    return f"<h2>{escape(title)}</h2>\n<table><tr>{head}</tr>\n{body}</table>"
-
-
-def _cell(value: object) -> str:
-    """One table cell; numbers to the right."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f'<td class="number">{value:,}</td>'
-    return f"<td>{escape('not set' if value is None else str(value))}</td>"
+    # One row a line: `json` with indents takes ten times as long for 250,000 videos.
+    text = json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}")
+    for name, items in rows.items():
+        lines = ",\n".join(f"    {json.dumps(i, ensure_ascii=False)}" for i in items)
+        text += f',\n  "{name}": [\n{lines}\n  ]'
+    write_text(report.json_path, text + "\n}\n")

@@ -4,14 +4,16 @@ import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import av
-import PIL
+import simplejpeg
 
 import tsi_keras
 from tsi_keras.data.annotations import VideoEntry
@@ -48,10 +50,16 @@ def build_manifest(
         "versions": {
             "tsi_keras": tsi_keras.__version__,
             "av": av.__version__,
-            "Pillow": PIL.__version__,
+            "simplejpeg": simplejpeg.__version__,
         },
         "videos": {
-            entry.id: [entry.label, splits[entry.id], entry.group, *_stamp(entry.path)]
+            entry.id: [
+                entry.label,
+                splits[entry.id],
+                entry.group,
+                *_stamp(entry.path),
+                *_part(entry),
+            ]
             for entry in entries
         },
     }
@@ -83,7 +91,7 @@ def open_output(
         state = folder / STATE_FOLDER
         state.mkdir(exist_ok=True)
         if (state / MANIFEST).exists():
-            _check_same(read_json(state / MANIFEST), manifest, folder)
+            check_same(read_json(state / MANIFEST), manifest, folder, "--resume")
         else:
             write_text(state / MANIFEST, json.dumps(manifest, ensure_ascii=False))
     except OSError as error:
@@ -146,34 +154,62 @@ def _check_is_ours(folder: Path) -> None:
         )
 
 
-def _check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with what would mix two different preparations."""
+def check_same(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    folder: Path,
+    switch: str,
+    *,
+    changed: Collection[str] = (),
+) -> None:
+    """Refuse to go on with what would mix two different preparations.
+
+    Args:
+        old: the manifest in the folder.
+        new: that of the job.
+        folder: folder of the data set.
+        switch: the option that asked for going on.
+        changed: ids of videos whose files may have changed.
+
+    Raises:
+        InputError: options, versions or videos differ.
+    """
     advice = "repeat the command that was stopped, or start anew with --overwrite."
     for kind, word in (("options", "option"), ("versions", "version of")):
         for name in sorted({*old.get(kind, {}), *new[kind]}):
             before, now = old.get(kind, {}).get(name), new[kind].get(name)
             if before != now:
                 raise InputError(
-                    f"`--resume`: {word} `{name}` was {before!r} in {folder} and is "
+                    f"`{switch}`: {word} `{name}` was {before!r} in {folder} and is "
                     f"{now!r} now; {advice}"
                 )
-    change = _first_change(old.get("videos", {}), new["videos"])
+    change = _first_change(old.get("videos", {}), new["videos"], set(changed))
     if change:
         raise InputError(
-            f"`--resume`: the input is not the same as in {folder}: {change}; {advice}"
+            f"`{switch}`: the input is not the same as in {folder}: {change}; {advice}"
         )
 
 
-def _first_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def _first_change(
+    before: Mapping[str, Any], now: Mapping[str, Any], changed: Collection[str]
+) -> str | None:
     """Name one difference between two lists of videos."""
     for identifier in sorted(now.keys() - before.keys()):
         return f"video {identifier!r} was added"
     for identifier in sorted(before.keys() - now.keys()):
         return f"video {identifier!r} disappeared"
     for identifier in sorted(now):
-        if before[identifier] != now[identifier]:
+        kept = 3 if identifier in changed else None  # label, split, group
+        if before[identifier][:kept] != now[identifier][:kept]:
             return f"video {identifier!r} changed"
     return None
+
+
+def _part(entry: VideoEntry) -> list[Any]:
+    """What of the file is used and how it is read, where that is not all of a video."""
+    part = [entry.start, entry.end, entry.start_frame, entry.end_frame]
+    part += [entry.frames and list(astuple(entry.frames))]
+    return part if any(item is not None for item in part) else []
 
 
 def _stamp(path: Path) -> tuple[int, int]:

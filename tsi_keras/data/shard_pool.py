@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
+from typing import TypeVar
 
 from tsi_keras.data.shards import STATE_FOLDER
 from tsi_keras.data.shards import PreparationError
@@ -22,6 +23,7 @@ from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import write_shard
 
 _POLL_SECONDS = 0.2
+T = TypeVar("T")
 _WORKING = "working-"
 _worker: "_Worker | None" = None  # set in worker processes only
 
@@ -37,6 +39,7 @@ def write_shards(
     *,
     workers: int,
     on_progress: Callable[[int], None],
+    write: Callable[..., dict[str, Any]] = write_shard,
 ) -> list[dict[str, Any]]:
     """Write shards in `workers` processes; with one, in this process.
 
@@ -46,6 +49,7 @@ def write_shards(
         options: how to decode and encode.
         workers: number of processes.
         on_progress: called now and then with the number of videos done.
+        write: `write_shard` or a function like it, importable by name.
 
     Returns:
         The sidecars in the order of `tasks`.
@@ -56,15 +60,15 @@ def write_shards(
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
-        return _write_here(tasks, folder, options, on_progress)
-    context = _context()
+        return _write_here(tasks, folder, options, on_progress, write)
+    context = process_context()
     done = context.Value(ctypes.c_longlong, 0)
     stop = context.Value(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(
         workers,
         mp_context=context,
         initializer=_start_worker,
-        initargs=(folder, options, done, stop),
+        initargs=(folder, options, done, stop, write),
     )
     try:
         futures = [pool.submit(_work, task) for task in tasks]
@@ -78,7 +82,51 @@ def write_shards(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def run_in_processes(
+    function: Callable[[Any], T],
+    items: Sequence[Any],
+    *,
+    workers: int,
+    on_done: Callable[[int], None],
+) -> list[T]:
+    """Apply a function to all items in `workers` processes; with one, here.
+
+    Args:
+        function: a function of one item, known by name to other processes.
+        items: what to apply it to.
+        workers: number of processes.
+        on_done: called now and then with the number of items done.
+
+    Returns:
+        The results in the order of `items`.
+
+    Raises:
+        PreparationError: a worker process died.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        results = []
+        for item in items:
+            results.append(function(item))
+            on_done(len(results))
+        return results
+    pool = ProcessPoolExecutor(
+        workers, mp_context=process_context(), initializer=_follow_parent
+    )
+    try:
+        futures = [pool.submit(function, item) for item in items]
+        _await(futures, lambda: on_done(sum(future.done() for future in futures)))
+        return [future.result() for future in futures]
+    except BrokenProcessPool:
+        raise PreparationError(
+            "a worker process died (killed, out of memory or crashed); run again, "
+            "perhaps with fewer --workers."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def process_context() -> multiprocessing.context.BaseContext:
     """Processes that share nothing with this one; TensorFlow is loaded only once."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -92,6 +140,7 @@ def _write_here(
     folder: Path,
     options: RecordOptions,
     on_progress: Callable[[int], None],
+    write: Callable[..., dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Write all shards in this process."""
     done = 0
@@ -102,7 +151,7 @@ def _write_here(
             done += 1
             on_progress(done)
 
-    return [write_shard(task, folder, options, on_video) for task in tasks]
+    return [write(task, folder, options, on_video) for task in tasks]
 
 
 def _await(futures: Sequence[Future], report: Callable[[], None]) -> None:
@@ -118,9 +167,12 @@ def _await(futures: Sequence[Future], report: Callable[[], None]) -> None:
 class _Worker:
     """State of a worker process."""
 
-    def __init__(self, folder: Path, options: RecordOptions, done: Any, stop: Any):
+    def __init__(
+        self, folder: Path, options: RecordOptions, done: Any, stop: Any, write: Any
+    ):
         self.folder = folder
         self.options = options
+        self.write = write
         self._done = done
         self._stop = stop
         self._note = folder / STATE_FOLDER / f"{_WORKING}{os.getpid()}"
@@ -137,13 +189,19 @@ class _Worker:
             self._note.write_text(identifier, encoding="utf-8")
 
 
-def _start_worker(folder: Path, options: RecordOptions, done: Any, stop: Any) -> None:
+def _start_worker(
+    folder: Path, options: RecordOptions, done: Any, stop: Any, write: Any
+) -> None:
     """Prepare a worker process."""
     global _worker
-    # Ctrl-C reaches the whole group; the parent alone decides what it means.
+    _follow_parent()
+    _worker = _Worker(folder, options, done, stop, write)
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, which reaches the whole group, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = _Worker(folder, options, done, stop)
 
 
 def _die_with_parent() -> None:
@@ -153,7 +211,7 @@ def _die_with_parent() -> None:
 
 
 def _work(task: ShardTask) -> dict[str, Any]:
-    return write_shard(task, _worker.folder, _worker.options, _worker.on_video)
+    return _worker.write(task, _worker.folder, _worker.options, _worker.on_video)
 
 
 def _obituary(folder: Path) -> str:

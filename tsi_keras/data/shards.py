@@ -5,7 +5,6 @@ renamed, and only then gets its sidecar (what became of each video), so a shard 
 a sidecar is whole whenever the process may be killed.
 """
 
-import io
 import json
 import os
 from collections.abc import Callable
@@ -17,17 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import simplejpeg
 
 from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.dataset_info import SPLITS
 from tsi_keras.data.decoding import VideoError
-from tsi_keras.data.decoding import convert_video
+from tsi_keras.data.frame_conversion import Planes
+from tsi_keras.data.frame_selection import Spread
+from tsi_keras.data.remote import RemoteError
 from tsi_keras.data.splitting import stable_order
+from tsi_keras.data.video_source import convert_entry
 from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import write_text
 
 STATE_FOLDER = ".prepare"
+PUBLISHED = "published"  # in a staged sidecar: its shard was seen on remote storage
 _MAX_RECORD_BYTES = 2_000_000_000  # protocol buffers end at 2 GiB
 _MANY_SHARDS = 32  # enough for tf.data to interleave and for workers to share
 
@@ -44,6 +47,12 @@ class RecordOptions:
     short_side: int | None
     quality: int
     min_frames: int
+    frames: int | None = None
+
+    @property
+    def thinning(self) -> float | Spread | None:
+        """Which frames to keep, for `convert_video`."""
+        return self.fps if self.frames is None else Spread(self.frames)
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,18 @@ def plan_shards(
     *,
     videos_per_shard: int | None,
     seed: int,
+    suffix: str = "",
 ) -> list[ShardTask]:
     """Deal the videos of each split, shuffled, out to shards.
 
     Args:
         entries: all videos.
         splits: split by video id.
-        class_names: sorted; the position is the label.
+        class_names: in the order of the labels.
         videos_per_shard: most videos in one shard; `None` chooses 16 to 128 so that
             a split has about 32 shards.
         seed: which shuffle.
+        suffix: what follows the split in the names of the shards.
 
     Returns:
         The shards; they depend on nothing but the arguments.
@@ -86,7 +97,7 @@ def plan_shards(
         for index in range(count):
             ids = order[index * len(order) // count : (index + 1) * len(order) // count]
             videos = tuple((members[name], labels[members[name].label]) for name in ids)
-            name = f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+            name = f"{split}{suffix}-{index:05d}-of-{count:05d}.tfrecord"
             tasks.append(ShardTask(name, split, videos))
     return tasks
 
@@ -123,12 +134,14 @@ def write_shard(
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             for entry, label in task.videos:
                 on_video(entry.id)
-                record, row = _encode_video(entry, label, task, options)
+                record, row = encode_video(entry, label, task, options)
                 (rows if record else failures).append(row)
                 if record:
                     writer.write(record)
                 on_video(None)
         return _publish(task, folder, temporary, rows, failures)
+    except RemoteError as error:
+        raise PreparationError(f"{error} Go on with --resume.") from None
     except (OSError, tf.errors.OpError) as error:
         message = f"{folder / task.name} cannot be written: {error}"
         raise PreparationError(message) from None
@@ -144,11 +157,17 @@ def finished_shard(task: ShardTask, folder: Path) -> dict[str, Any] | None:
         folder: folder of the data set.
 
     Returns:
-        The sidecar, if the shard's contents still have the SHA-256 it states.
+        The sidecar, if the shard still has the size and time it states, else if it
+        has the SHA-256: reading a terabyte again would take hours.
     """
+    path = folder / task.name
     try:
         sidecar = json.loads(_sidecar_path(task, folder).read_text(encoding="utf-8"))
-        unchanged = file_sha256(folder / task.name) == sidecar["sha256"]
+        if PUBLISHED in sidecar:
+            return sidecar
+        status = path.stat()
+        unchanged = (status.st_size, status.st_mtime_ns) == tuple(sidecar["stamp"])
+        unchanged = unchanged or file_sha256(path) == sidecar["sha256"]
     except (OSError, ValueError, KeyError):
         return None
     return sidecar if unchanged else None
@@ -164,12 +183,14 @@ def _publish(
     """Give a written shard its name, then its sidecar."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
+    status = temporary.stat()
     sidecar = {
         "name": task.name,
         "split": task.split,
         "num_videos": len(rows),
         "sha256": file_sha256(temporary),
-        "bytes": temporary.stat().st_size,
+        "bytes": status.st_size,
+        "stamp": [status.st_size, status.st_mtime_ns],
         "videos": rows,
         "failures": failures,
     }
@@ -182,10 +203,21 @@ def _sidecar_path(task: ShardTask, folder: Path) -> Path:
     return folder / STATE_FOLDER / f"{task.name}.json"
 
 
-def _encode_video(
+def encode_video(
     entry: VideoEntry, label: int, task: ShardTask, options: RecordOptions
 ) -> tuple[bytes | None, dict[str, Any]]:
-    """The record and report row of a video; no record when it failed."""
+    """Make the record of a video.
+
+    Args:
+        entry: the video.
+        label: its class index.
+        task: the shard it belongs to.
+        options: how to decode and encode.
+
+    Returns:
+        The record and its row of the report; where the video cannot be used, `None`
+        and a row with the `reason`.
+    """
     row = {
         "id": entry.id,
         "path": str(entry.path),
@@ -196,6 +228,8 @@ def _encode_video(
         record, details = _decode_to_record(entry, label, options)
     except VideoError as error:
         return None, row | {"reason": error.reason}
+    except RemoteError:
+        raise  # says nothing about the video, and would be the same for all others
     except Exception as error:
         # One odd file must not stop thousands of good ones; it is in the report.
         message = " ".join(str(error).split())
@@ -210,12 +244,13 @@ def _decode_to_record(
     from tsi_keras.data.records import encode_record
 
     encoder = _JpegEncoder(options.quality)
-    stream, jpegs = convert_video(
-        entry.path,
+    stream, jpegs = convert_entry(
+        entry,
         short_side=options.short_side,
-        fps=options.fps,
+        fps=options.thinning,
         min_frames=options.min_frames,
         convert=encoder,
+        planes=True,
     )
     height, width = encoder.size
     record = encode_record(
@@ -248,18 +283,23 @@ class _JpegEncoder:
         self._bytes = 0
         self.size = (0, 0)
 
-    def __call__(self, frame: np.ndarray) -> bytes:
-        """Compress uint8 RGB `(H, W, 3)`."""
-        if self.size not in ((0, 0), frame.shape[:2]):
+    def __call__(self, frame: np.ndarray | Planes) -> bytes:
+        """Compress uint8 RGB `(H, W, 3)`, or `Planes`."""
+        shape = (frame.y if isinstance(frame, Planes) else frame).shape[:2]
+        if self.size not in ((0, 0), shape):
             raise VideoError("its frames change their shape on the way")
-        self.size = frame.shape[:2]
-        file = io.BytesIO()
-        Image.fromarray(frame).save(
-            file, "JPEG", quality=self._quality, subsampling="4:2:0"
-        )
-        self._bytes += file.tell()
+        self.size = shape
+        data = self._compress(frame)
+        self._bytes += len(data)
         if self._bytes > _MAX_RECORD_BYTES:
             raise VideoError(
                 "it is too long for one record (2 GB); cut it, or choose a lower fps"
             )
-        return file.getvalue()
+        return data
+
+    def _compress(self, frame: np.ndarray | Planes) -> bytes:
+        if isinstance(frame, Planes):
+            return simplejpeg.encode_jpeg_yuv_planes(*frame, quality=self._quality)
+        return simplejpeg.encode_jpeg(
+            frame, quality=self._quality, colorsubsampling="420"
+        )
