@@ -8,9 +8,11 @@ import tensorflow as tf
 from PIL import Image
 
 from tsi_keras.data.augmentation import CROP_POSITIONS
+from tsi_keras.data.augmentation import decode_crop
 from tsi_keras.data.augmentation import decode_random_crop
 from tsi_keras.data.augmentation import multi_scale_crop_box
 from tsi_keras.data.augmentation import random_flip
+from tsi_keras.data.augmentation import random_resized_crop_box
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 # (x, y) of 224-pixel crops of 340x256 frames in the official code.
@@ -155,6 +157,48 @@ def test_damaged_frame_raises():
     for order in (jpegs, jpegs[::-1]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode_random_crop(order, crop_size=32, scales=SCALES, seed=[0, 0])
+
+
+def resized_boxes(height: int, width: int, area, aspect, count: int) -> np.ndarray:
+    """Draw `count` boxes of random resized crops in a tf.data map."""
+    dataset = tf.data.Dataset.range(count).map(
+        lambda i: random_resized_crop_box(height, width, area, aspect, tf.stack([i, 5]))
+    )
+    return np.stack(list(dataset.as_numpy_iterator()))
+
+
+@pytest.mark.parametrize("area", [(0.08, 1.0), (0.3, 0.5)])
+def test_resized_crops_are_within_area_and_aspect(area):
+    boxes = resized_boxes(256, 340, area, (3 / 4, 4 / 3), count=600)
+    assert boxes.dtype == np.int32
+    top, left, height, width = boxes.T
+    assert (top >= 0).all() and (top + height <= 256).all()
+    assert (left >= 0).all() and (left + width <= 340).all()
+    shares = height * width / (256 * 340)
+    assert shares.min() > area[0] - 0.01 and shares.max() < area[1] + 0.01
+    # The whole range is drawn from, as far as the aspect leaves room in the frame.
+    assert shares.min() < area[0] + 0.03 and shares.max() > 0.9 * area[1] - 0.02
+    assert (width / height).min() > 0.73 and (width / height).max() < 1.37
+    assert (width / height).min() < 0.78 and (width / height).max() > 1.28
+    assert len(np.unique(left)) > 100 and len(np.unique(top)) > 80
+
+
+def test_frames_without_such_a_region_are_taken_whole():
+    boxes = resized_boxes(20, 400, (0.9, 1.0), (1.0, 1.0), count=3)
+    assert boxes.tolist() == [[0, 0, 20, 400]] * 3
+
+
+def test_resized_crop_decodes_the_box_that_was_drawn():
+    frames = np.stack([coordinate_frame(36, 52)] * 2)
+    for i in range(6):
+        seed = tf.constant([i, 8], tf.int64)
+        box = random_resized_crop_box(36, 52, (0.2, 1.0), (0.5, 2.0), seed)
+        clip = decode_crop(jpegs_of(frames), box, 16).numpy().astype(float)
+        assert clip.shape == (2, 16, 16, 3) and (clip[0] == clip[1]).all()
+        top, left, height, width = box.numpy()
+        middle = clip[0, 7:9, 7:9].mean((0, 1))
+        assert abs(middle[0] - (left + (width - 1) / 2)) < 2.5
+        assert abs(middle[1] - (top + (height - 1) / 2)) < 2.5
 
 
 def flips(label: int, flip_map: list[int], eager: bool, count: int = 200):

@@ -86,6 +86,53 @@ def test_other_modes():
         flip_map(SOMETHING, "some")
 
 
+# The directional classes of Something-Something at their published labels.
+PAIRS = {
+    "sorted": {(86, 87), (93, 94), (166, 167)},
+    "v1 as published": {(2, 4), (30, 41), (52, 66)},
+}
+PAIRS_BY_NAME = (
+    ("Pulling something from left to right", "Pulling something from right to left"),
+    ("Pushing something from left to right", "Pushing something from right to left"),
+    (
+        "Turning the camera left while filming something",
+        "Turning the camera right while filming something",
+    ),
+)
+
+
+def named_pairs(names: list[str]) -> set[tuple[int, int]]:
+    """Positions of the directional pairs, found by the whole names."""
+    return {tuple(sorted(map(names.index, pair))) for pair in PAIRS_BY_NAME}
+
+
+def swapped_pairs(names: list[str]) -> set[tuple[int, int]]:
+    """Labels that change places."""
+    mirrored = flip_map(names, "swap")
+    return {(i, int(j)) for i, j in enumerate(mirrored) if j > i}
+
+
+@pytest.mark.parametrize("order", PAIRS)
+def test_known_maps_of_something_something(order):
+    names = [f"Doing thing {i} with something" for i in range(174)]
+    for labels, pair in zip(sorted(PAIRS[order]), PAIRS_BY_NAME, strict=True):
+        for label, name in zip(labels, pair, strict=True):
+            names[label] = name
+    assert swapped_pairs(names) == PAIRS[order]
+
+
+@pytest.mark.parametrize(
+    ("name", "order"), [("sthv1.txt", "v1 as published"), ("sthv2.txt", "sorted")]
+)
+def test_published_lists_in_their_own_order(name, order):
+    folder = os.environ.get("TSI_LABELS")
+    if not folder or not (Path(folder) / name).is_file():
+        pytest.skip("TSI_LABELS names no folder of published label lists")
+    names = (Path(folder) / name).read_text(encoding="utf-8").splitlines()
+    assert len(names) == 174
+    assert swapped_pairs(names) == named_pairs(names) == PAIRS[order]
+
+
 @pytest.mark.parametrize("name", ["sthv1.txt", "sthv2.txt"])
 def test_published_label_lists(name):
     folder = os.environ.get("TSI_LABELS")

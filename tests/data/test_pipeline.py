@@ -15,7 +15,7 @@ from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.preprocessing import resize_and_center_crop
-from tsi_keras.data.sampling import segment_indices
+from tsi_keras.data.sampling import clip_indices
 from tsi_keras.utils.errors import InputError
 
 SMALL = ClipOptions(num_frames=4, crop_size=16, short_side=24)
@@ -88,7 +88,7 @@ def test_evaluation_is_sampling_decoding_and_preprocessing(data, short_side):
     options = ClipOptions(num_frames=8, crop_size=16, short_side=short_side)
     clips = collect(evaluate(data, options))
     for video, length in ((0, 2), (6, 12), (10, 22)):
-        indices = segment_indices(length, 8)
+        [indices] = clip_indices(length, 8)
         frames = decode_frames(tf.constant([jpeg(video, i) for i in indices]))
         expected = resize_and_center_crop(frames, short_side=short_side, crop_size=16)
         np.testing.assert_array_equal(clips[f"v{video}"][0], expected)

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.data.clips import Element
+from tsi_keras.data.clips import choose_frames
+from tsi_keras.data.clips import clip_seed
+from tsi_keras.data.clips import epoch_number
 from tsi_keras.data.records import parse_record
-from tsi_keras.data.sampling import segment_indices_tf
+from tsi_keras.data.records import read_buffer
 
 # Shards read at the same time in training.
 _PARALLEL_SHARDS = 8
-
-# What a random number of a clip is for; keeps the draws independent.
-_FRAMES = 0
-
-Element = dict[str, tf.Tensor]
 
 
 def whole(videos: tf.data.Dataset, num_videos: int) -> tf.data.Dataset:
@@ -28,14 +28,14 @@ class Shuffle:
     Attributes:
         paths: the shards.
         num_videos: in all of them.
-        num_frames: of a clip.
+        options: of the clips.
         buffer: videos to draw the next one from.
         deterministic: whether shards are read in a reproducible order.
     """
 
     paths: list[str]
     num_videos: int
-    num_frames: int
+    options: ClipOptions
     buffer: int
     deterministic: bool
 
@@ -50,16 +50,10 @@ class Shuffle:
 
         def choose(serialized: tf.Tensor) -> Element:
             record = parse_record(serialized)
-            # From the id, so that it does not matter when the video is read.
-            clip = tf.strings.to_hash_bucket_fast(record["id"], 2**62)
-            seed = tf.stack([number, clip])
-            return choose_frames(record, self.num_frames, seed)
+            seed = clip_seed(number, record["id"])
+            return choose_frames(record, self.options, seed)
 
-        if not tf.executing_eagerly():
-            # Holds for this graph only. Under a global seed of 0 TensorFlow would
-            # compare `number` with 0 in Python, which a symbolic tensor does not allow.
-            tf.random.set_seed(1)
-        videos = self._records(number).map(
+        videos = self.records(number).map(
             choose,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=self.deterministic,
@@ -68,13 +62,22 @@ class Shuffle:
         videos = videos.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
         return whole(videos, self.num_videos)
 
-    def _records(self, number: tf.Tensor) -> tf.data.Dataset:
-        """Serialized records from the shuffled shards, several read at a time."""
+    def records(self, number: tf.Tensor) -> tf.data.Dataset:
+        """Serialized records from the shuffled shards, several read at a time.
+
+        Args:
+            number: as for `videos`.
+        """
+        if not tf.executing_eagerly():
+            # Holds for this graph only. Under a global seed of 0 TensorFlow would
+            # compare `number` with 0 in Python, which a symbolic tensor does not allow.
+            tf.random.set_seed(1)
         count = len(self.paths)
         shards = tf.data.Dataset.from_tensor_slices(self.paths)
         shards = shards.shuffle(count, seed=number, reshuffle_each_iteration=False)
+        buffer = read_buffer(self.paths[0])
         return shards.interleave(
-            tf.data.TFRecordDataset,
+            lambda path: tf.data.TFRecordDataset(path, buffer_size=buffer),
             cycle_length=min(count, _PARALLEL_SHARDS),
             num_parallel_calls=min(count, _PARALLEL_SHARDS),
             deterministic=self.deterministic,
@@ -100,9 +103,7 @@ def repeated_epochs(
     full_batches = shuffle.num_videos // batch_size * batch_size
 
     def epoch_videos(epoch: tf.Tensor) -> tf.data.Dataset:
-        name = tf.strings.format("{} {}", (seed, epoch))
-        number = tf.strings.to_hash_bucket_fast(name, 2**32)
-        videos = shuffle.videos(number)
+        videos = shuffle.videos(epoch_number(seed, epoch))
         skip = tf.where(epoch == first_epoch, tf.constant(skipped, tf.int64), 0)
         # Reading to the end lets a lost record be noticed.
         return videos.enumerate().filter(
@@ -138,24 +139,3 @@ def own_share(
         .filter(lambda index, _: tf.equal(index % size // share, worker))
         .map(lambda _, video: video)
     )
-
-
-def choose_frames(record: Element, num_frames: int, seed: tf.Tensor | None) -> Element:
-    """Keep the JPEG files of one clip: random ones with a seed, else the centres."""
-    indices = segment_indices_tf(
-        tf.size(record["frames"]),
-        num_frames,
-        training=seed is not None,
-        seed=None if seed is None else purpose_seed(seed, _FRAMES),
-    )
-    video = {
-        "jpegs": tf.gather(record["frames"], indices),
-        "label": tf.cast(record["label"], tf.int32),
-        "id": record["id"],
-    }
-    return video if seed is None else video | {"seed": seed}
-
-
-def purpose_seed(seed: tf.Tensor, purpose: int) -> tf.Tensor:
-    """A clip's seed for one of its draws; the first word is below 2**32."""
-    return seed + tf.constant([purpose * 2**32, 0], tf.int64)

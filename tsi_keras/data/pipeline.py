@@ -4,77 +4,33 @@ Per clip the order is: parse, choose the frames, decode only those, crop and fli
 No Python runs per element. Frames leave as uint8; models normalise them.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from tsi_keras.data.augmentation import decode_random_crop
-from tsi_keras.data.augmentation import random_flip
+from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.data.clip_options import check_positive
+from tsi_keras.data.clips import Element
+from tsi_keras.data.clips import choose_frames
+from tsi_keras.data.clips import evaluation_clip
+from tsi_keras.data.clips import mixed_batch
+from tsi_keras.data.clips import training_clip
+from tsi_keras.data.data_service import check_service
+from tsi_keras.data.data_service import dealt_out
+from tsi_keras.data.data_service import through_service
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
-from tsi_keras.data.epochs import Element
 from tsi_keras.data.epochs import Shuffle
-from tsi_keras.data.epochs import choose_frames
 from tsi_keras.data.epochs import fill_up
 from tsi_keras.data.epochs import next_epoch
 from tsi_keras.data.epochs import own_share
-from tsi_keras.data.epochs import purpose_seed
 from tsi_keras.data.epochs import repeated_epochs
 from tsi_keras.data.epochs import whole
-from tsi_keras.data.flip_labels import FLIP_MODES
 from tsi_keras.data.flip_labels import flip_map
-from tsi_keras.data.preprocessing import check_sizes
-from tsi_keras.data.preprocessing import decode_frames
-from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.records import parse_record
+from tsi_keras.data.records import read_buffer
+from tsi_keras.data.shard_cache import cached_shard_paths
 from tsi_keras.utils.errors import InputError
-
-# What a random number of a clip is for; `choose_frames` takes the first.
-_CROP, _FLIP = 1, 2
-
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """How a clip is taken from a video.
-
-    Attributes:
-        num_frames: frames of a clip (T).
-        crop_size: side of the square clips in pixels (S), at most `short_side`.
-        short_side: evaluation only: frames are resized to this short side before the
-            centre crop. Training crops are relative to the stored size.
-        flip: training only: mirror half of the clips. `"none"`; `"swap"` exchanges the
-            labels that say left and right and never mirrors directional classes
-            without a partner; `"all"` keeps every label. The default is `"none"`, as
-            in the official code for Something-Something: class names need not tell
-            that a class depends on the side, and a wrong flip teaches wrong labels.
-        scales: training only: crop sides as fractions of the stored short side.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-
-    num_frames: int = 8
-    crop_size: int = 224
-    short_side: int = 256
-    flip: str = "none"
-    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
-
-    def __post_init__(self) -> None:
-        _check_positive("num_frames", self.num_frames)
-        check_sizes(self.short_side, self.crop_size)
-        if self.flip not in FLIP_MODES:
-            raise InputError(
-                f"`flip` must be one of {list(FLIP_MODES)}. Received: {self.flip!r}"
-            )
-        object.__setattr__(self, "scales", tuple(self.scales))
-        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise InputError(
-                "`scales` must be one or more numbers above 0 and up to 1. "
-                f"Received: {list(self.scales)}"
-            )
 
 
 def make_dataset(
@@ -96,6 +52,8 @@ def make_dataset(
     fill_last: bool = False,
     worker: int = 0,
     workers: int = 1,
+    cache: str | Path = "none",
+    service: str | None = None,
 ) -> tf.data.Dataset:
     """Batches of clips from one split of a prepared data set.
 
@@ -143,13 +101,20 @@ def make_dataset(
         worker: position of this process among the `workers`.
         workers: processes that share each batch; more than one need `repeat` or
             `fill_last`.
+        cache: copy the shards first, to `"memory"` or to a local folder, and read the
+            copies: for data sets on slow or remote storage. `"none"`: do not. See
+            `shard_cache.cached_shard_paths`.
+        service: with `repeat`: `grpc://host:port` of a `tf.data` service whose workers
+            decode the clips; they must find the data set under the same path. The
+            batches are those of `deterministic`. See `data_service`.
 
     Returns:
         A dataset of `(frames, labels)`, with the weights next if the last batch is filled
         up, and the ids at the end if these are wanted: uint8
         `(B, num_frames, crop_size, crop_size, 3)`, int32 `(B,)`, float32 `(B,)`, string
-        `(B,)`. B is `batch_size / parts / workers`, and static when all batches are
-        full. The cardinality is known.
+        `(B,)`. With MixUp or CutMix the labels of training are the shares of the
+        classes, float32 `(B, num_classes)`. B is `batch_size / parts / workers`, and
+        static when all batches are full. The cardinality is known.
 
     Raises:
         InputError: the data set, the split or a shard is missing, a number is out of
@@ -165,31 +130,33 @@ def make_dataset(
         model.fit(train, validation_data=val, epochs=50)
         ```
     """
-    _check_positive("batch_size", batch_size)
-    _check_positive("shuffle_buffer", shuffle_buffer)
+    check_positive("batch_size", batch_size)
+    check_positive("shuffle_buffer", shuffle_buffer)
     info = load_dataset_info(data_dir)
-    paths = info.shard_paths(split)
     drop_remainder = training if drop_remainder is None else drop_remainder
     _check_size(info, split, batch_size if drop_remainder else 1)
     _check_repeat(repeat, training and drop_remainder, first_epoch, first_step)
     if parts != 1 and not repeat:
         raise InputError(f"`parts` need repeat=True. Received: parts={parts!r}")
     _check_sharing(batch_size, parts, worker, workers, repeat or fill_last)
+    _check_service(service, repeat, cache)
     size = batch_size // parts
     if fill_last and training:
         raise InputError("`fill_last` is for evaluation (training=False).")
+    paths = cached_shard_paths(info, split, cache)
     if training:
         shuffle = Shuffle(
             paths,
             info.split(split).num_videos,
-            options.num_frames,
+            options,
             shuffle_buffer,
             # Workers that saw another order would not share the same batches.
-            deterministic or workers > 1,
+            deterministic or workers > 1 or service is not None,
         )
         videos = repeated_epochs if repeat else next_epoch
         videos = videos(shuffle, seed, batch_size, first_epoch, first_step * size)
-        to_clip = _training_clip(options, flip_map(info.class_names, options.flip))
+        to_clip = training_clip(options, flip_map(info.class_names, options.flip))
+        mix = mixed_batch(options, info.num_classes)
     else:
         videos = _ordered_videos(paths, options)
         # A shard that lost records must not pass for a smaller data set.
@@ -197,28 +164,32 @@ def make_dataset(
         videos = whole(videos, num_videos)
         if fill_last:
             videos = fill_up(videos, num_videos, batch_size)
-        to_clip = _evaluation_clip(options)
+        to_clip, mix = evaluation_clip(options), None
     full = drop_remainder or fill_last
+    _check_mixing(mix is not None, full, size // workers)
     keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
-    clips = own_share(videos, size, worker, workers).map(
-        lambda video: _select(video | to_clip(video), keys),
+    videos = own_share(videos, size, worker, workers)
+    if service is not None:
+        videos = dealt_out(videos, size // workers)
+        keys = ["batch", *keys]
+    clips = videos.map(
+        lambda video: _chosen(video | to_clip(video), [*keys, *["seed"] * bool(mix)]),
         num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=deterministic or not training,
+        deterministic=deterministic or not training or service is not None,
     )
     batches = clips.batch(size // workers, drop_remainder=full)
+    if mix is not None:
+        batches = batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = batches.map(lambda batch: tuple(batch[key] for key in keys))
+    if service is not None:
+        batches = through_service(batches, service)
     if repeat:
         batches = whole(batches, tf.data.INFINITE_CARDINALITY)
     elif fill_last:
         batches = whole(batches, -(-num_videos // batch_size))
-    return batches.with_options(_dataset_options()).prefetch(tf.data.AUTOTUNE)
-
-
-def _check_positive(name: str, value: int) -> None:
-    """Refuse what cannot count anything."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(
-            f"`{name}` must be an integer of at least 1. Received: {value!r}"
-        )
+    if service is None:  # which has its own options
+        batches = batches.with_options(_dataset_options())
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _check_size(info: DatasetInfo, split: str, needed: int) -> None:
@@ -247,12 +218,26 @@ def _check_repeat(
         )
 
 
+def _check_service(service: str | None, repeat: bool, cache: str | Path) -> None:
+    """Refuse a service for what it cannot keep in order, or could not find."""
+    if service is None:
+        return
+    check_service(service)
+    if not repeat:
+        raise InputError("`service` needs repeat=True.")
+    if str(cache) != "none":
+        raise InputError(
+            "`cache` is for reading in this process; the workers of `service` read the "
+            f"data set itself. Received: cache={cache!r} and service={service!r}"
+        )
+
+
 def _check_sharing(
     batch_size: int, parts: int, worker: int, workers: int, full_batches: bool
 ) -> None:
     """Refuse batches that cannot be cut into parts, or shared by processes."""
-    _check_positive("parts", parts)
-    _check_positive("workers", workers)
+    check_positive("parts", parts)
+    check_positive("workers", workers)
     if not 0 <= worker < workers:
         raise InputError(
             f"`worker` must lie between 0 and {workers - 1}. Received: {worker!r}"
@@ -264,6 +249,16 @@ def _check_sharing(
         )
     if workers > 1 and not full_batches:
         raise InputError("`workers` need `repeat` or, in evaluation, `fill_last`.")
+
+
+def _check_mixing(mixes: bool, full: bool, size: int) -> None:
+    """Refuse batches in which a clip would have no neighbour to be mixed with."""
+    if mixes and (not full or size % 2):
+        raise InputError(
+            "`mixup` and `cutmix` need full batches of an even number of clips, in each "
+            f"part and each worker's share. Received: {size} clips"
+            f"{'' if full else ', and drop_remainder=False'}"
+        )
 
 
 def _dataset_options() -> tf.data.Options:
@@ -278,48 +273,12 @@ def _ordered_videos(paths: list[str], options: ClipOptions) -> tf.data.Dataset:
     """Videos in stored order, each with the JPEG files of its centre frames."""
 
     def choose(serialized: tf.Tensor) -> Element:
-        return choose_frames(parse_record(serialized), options.num_frames, None)
+        return choose_frames(parse_record(serialized), options, None)
 
-    return tf.data.TFRecordDataset(paths).map(
-        choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-
-
-def _training_clip(
-    options: ClipOptions, flips: np.ndarray | None
-) -> Callable[[Element], Element]:
-    """The map from a chosen video to an augmented clip."""
-
-    def to_clip(video: Element) -> Element:
-        frames = decode_random_crop(
-            video["jpegs"],
-            crop_size=options.crop_size,
-            scales=options.scales,
-            seed=purpose_seed(video["seed"], _CROP),
-        )
-        label = video["label"]
-        if flips is not None:
-            flip_seed = purpose_seed(video["seed"], _FLIP)
-            frames, label = random_flip(frames, label, flips, flip_seed)
-        return {"frames": frames, "label": label, "id": video["id"]}
-
-    return to_clip
+    files = tf.data.TFRecordDataset(paths, buffer_size=read_buffer(paths[0]))
+    return files.map(choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _evaluation_clip(options: ClipOptions) -> Callable[[Element], Element]:
-    """The map from a chosen video to the clip that models are evaluated on."""
-
-    def to_clip(video: Element) -> Element:
-        frames = resize_and_center_crop(
-            decode_frames(video["jpegs"]),
-            short_side=options.short_side,
-            crop_size=options.crop_size,
-        )
-        return {"frames": frames, "label": video["label"], "id": video["id"]}
-
-    return to_clip
-
-
-def _select(clip: Element, keys: list[str]) -> tuple[tf.Tensor, ...]:
-    """The tuple that `fit`, `evaluate` and `predict` understand."""
-    return tuple(clip[key] for key in keys)
+def _chosen(clip: Element, keys: list[str]) -> Element:
+    """The entries of a clip that are needed."""
+    return {key: clip[key] for key in keys}

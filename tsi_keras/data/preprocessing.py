@@ -85,6 +85,9 @@ def resize_frames(
     Returns:
         uint8 `(T, height, width, 3)`.
     """
+    if not filtered:
+        # The plain kernel is a third faster on floats; the result is the same.
+        frames = tf.cast(frames, tf.float32)
     resized = tf.image.resize(frames, (height, width), "bilinear", antialias=filtered)
     # Values stay within 0..255, so cutting off after + 0.5 rounds, in one pass less.
     return tf.cast(resized + 0.5, tf.uint8)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.urls import is_remote
 
 
 def claim_output(
@@ -70,12 +71,19 @@ def check_output(
     Raises:
         InputError: as for `claim_output`, or an input lies in the folder.
     """
+    if is_remote(path):
+        raise InputError(
+            f"`--output` must be a local folder. Received: {path}; copy the result "
+            "there when it is complete."
+        )
     folder = Path(path).expanduser().absolute()
     if overwrite and resume:
         raise InputError("`--overwrite` and `--resume` exclude each other; give one.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`--output` must be a folder. Received a file: {folder}")
     for item in inputs:
+        if is_remote(item):
+            continue
         if Path(item).resolve().is_relative_to(folder.resolve()):
             raise InputError(
                 f"`--output` {folder} contains the input {item}; choose another folder."

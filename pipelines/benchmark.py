@@ -1,0 +1,302 @@
+"""Measure speed: python -m pipelines.benchmark data --help."""
+
+import argparse
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from pipelines._command import Parser
+from pipelines._command import exit_with
+from tsi_keras.utils.errors import InputError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m pipelines.benchmark`."""
+    parser = Parser(
+        prog="python -m pipelines.benchmark",
+        description="Measure speed; medians after a warm-up.",
+        epilog="Exit status: 0 when it was measured, 2 on bad usage or input.",
+    )
+    topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
+    _add_data(topics)
+    _add_prepare(topics)
+    _add_augmentation(topics)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure what was asked for; see `build_parser` for the options."""
+    args = build_parser().parse_args(argv)
+    args.measure(args)
+    return 0
+
+
+def _add_data(topics) -> None:
+    """Sub-command `data`."""
+    data = topics.add_parser(
+        "data",
+        help="clips per second of the training input, and where the time goes",
+        description="Measure the training input of a prepared data set: clips per "
+        "second, what reading, parsing, decoding, augmenting and the transfer to a GPU "
+        "take, how it compares with tf.io.decode_jpeg alone, and whether a training "
+        "will wait for data.",
+    )
+    source = data.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", metavar="DATA", help="output of pipelines.prepare")
+    source.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="measure with 128 synthetic videos of 340x256 (made anew, as for "
+        "results/input_pipeline.csv)",
+    )
+    data.add_argument(
+        "--grain",
+        nargs="+",
+        type=float,
+        default=[3.0],
+        metavar="LEVELS",
+        help="with --synthetic: noise of the frames in grey levels; several are measured "
+        "one after the other (default: 3, frames of 19 KB)",
+    )
+    data.add_argument(
+        "--config", metavar="FILE", help="take clips and batch size from this recipe"
+    )
+    data.add_argument(
+        "--batch-size", type=int, metavar="N", help="clips per batch (default: 8)"
+    )
+    data.add_argument(
+        "--cache",
+        default="none",
+        metavar="WHERE",
+        help="none, memory or a folder to copy the shards to (default: %(default)s)",
+    )
+    needed = data.add_mutually_exclusive_group()
+    needed.add_argument(
+        "--clips-per-second",
+        type=float,
+        metavar="N",
+        help="what the training takes; says whether it will wait for data",
+    )
+    needed.add_argument(
+        "--measure-training",
+        action="store_true",
+        help="measure that, with a few steps of the model in --config",
+    )
+    needed.add_argument(
+        "--run", metavar="RUN", help="read that from the log of this training"
+    )
+    data.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="duration of a measurement (default: %(default)s)",
+    )
+    _add_common(data, repeats=5)
+    data.set_defaults(measure=_measure_data)
+
+
+def _add_prepare(topics) -> None:
+    """Sub-command `prepare`."""
+    prepare = topics.add_parser(
+        "prepare", help="preparation of videos against a bare decode loop"
+    )
+    prepare.add_argument("videos", nargs="+", metavar="VIDEO", help="files to decode")
+    prepare.add_argument(
+        "--workers", type=int, default=2, help="processes (default: %(default)s)"
+    )
+    _add_common(prepare, repeats=5)
+    prepare.set_defaults(measure=_measure_preparation)
+
+
+def _add_augmentation(topics) -> None:
+    """Sub-command `augmentation`."""
+    augmentation = topics.add_parser(
+        "augmentation", help="what each augmentation costs beside a multi-scale crop"
+    )
+    _add_common(augmentation, repeats=15)
+    augmentation.set_defaults(measure=_measure_augmentation)
+
+
+def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
+    """Options of all sub-commands."""
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=repeats,
+        help="measurements of each kind, in turns (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for the figures as CSV and JSON"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what --output holds"
+    )
+
+
+def _measure_data(args: argparse.Namespace) -> None:
+    from tsi_keras.data.benchmark_input import describe_wait_for_data
+    from tsi_keras.utils.console import console
+
+    if args.measure_training and (args.config is None or args.data is None):
+        raise InputError("`--measure-training` needs --config FILE and --data DATA.")
+    output = _output(args)
+    rows = []
+    for grain in args.grain if args.synthetic else [None]:
+        with _records(args.data, grain) as (folder, name):
+            speed = _input_speed(args, folder)
+        rows += [_row(step, name, speed) for step in speed.steps]
+        _print_speed(speed, name)
+    needed = _needed(args)
+    if needed is not None:
+        verdict = describe_wait_for_data(speed.clips_per_second, needed)
+        console.print(verdict, soft_wrap=True)
+    _write(output, "input_pipeline", rows, needed_clips_per_second=needed)
+
+
+@contextmanager
+def _records(data: str | None, grain: float | None):
+    """The data set to measure, and how to call it."""
+    from tsi_keras.data.benchmark_records import BenchmarkRecords
+    from tsi_keras.data.benchmark_records import write_benchmark_records
+
+    if data is not None:
+        yield data, Path(data).name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        options = BenchmarkRecords(grain=grain)
+        yield write_benchmark_records(folder, options), f"synthetic, grain {grain:g}"
+
+
+def _input_speed(args: argparse.Namespace, folder: str):
+    """Measure one data set."""
+    from tsi_keras.data.benchmark_input import benchmark_input
+    from tsi_keras.data.clip_options import ClipOptions
+
+    options, batch_size = ClipOptions(), 8
+    if args.config is not None:
+        from tsi_keras.training.building import clip_options
+        from tsi_keras.training.config_io import load_config
+
+        config = load_config(args.config, [])
+        options, batch_size = clip_options(config), config.train.batch_size
+    return benchmark_input(
+        folder,
+        options,
+        batch_size=args.batch_size or batch_size,
+        cache=args.cache,
+        seconds=args.seconds,
+        repeats=args.repeats,
+    )
+
+
+def _needed(args: argparse.Namespace) -> float | None:
+    """Clips per second of the training in question."""
+    if args.run is not None:
+        from tsi_keras.training.speed import logged_training_speed
+
+        return logged_training_speed(args.run)
+    if args.measure_training:
+        from tsi_keras.data.dataset_info import load_dataset_info
+        from tsi_keras.training.config_io import load_config
+        from tsi_keras.training.speed import measure_training_speed
+
+        config = load_config(args.config, [])
+        return measure_training_speed(config, load_dataset_info(args.data))
+    return args.clips_per_second
+
+
+def _row(step, records: str, speed) -> dict[str, object]:
+    """One line of the CSV."""
+    return {
+        "records": records,
+        "kb_per_frame": speed.frame_bytes / 1000,
+        **asdict(step),
+        "pipeline_to_bare_decode": speed.ratio,
+        "the_same_in_cpu_time": speed.cpu_ratio,
+    }
+
+
+def _print_speed(speed, name: str) -> None:
+    """The table on the terminal."""
+    from tsi_keras.data.benchmark_input import BARE
+    from tsi_keras.utils.console import console
+    from tsi_keras.utils.console import print_table
+
+    rows = [
+        (
+            step.step,
+            step.clips_per_second,
+            step.cpu_ms_per_clip,
+            "" if step.share is None else f"{step.share:.0%}",
+        )
+        for step in speed.steps
+    ]
+    columns = ("up to and with", "clips/s", "CPU ms/clip", "share of the time")
+    print_table(f"Input pipeline: {name}", columns, rows)
+    console.print(
+        f"{speed.clips_per_second:.0f} clips/s; without the transfer {speed.ratio:.2f} "
+        f"of {BARE} ({speed.cpu_ratio:.2f} by processor time)",
+        soft_wrap=True,
+    )
+
+
+def _measure_preparation(args: argparse.Namespace) -> None:
+    from tsi_keras.data.benchmark_preparation import benchmark_preparation
+
+    output = _output(args)
+    rows = benchmark_preparation(
+        args.videos, workers=args.workers, repeats=args.repeats
+    )
+    _show(rows, "Preparation")
+    _write(output, "preparation", rows)
+
+
+def _measure_augmentation(args: argparse.Namespace) -> None:
+    from tsi_keras.data.benchmark_augmentation import benchmark_augmentation
+
+    output = _output(args)
+    rows = benchmark_augmentation(args.repeats)
+    _show(rows, "Augmentation")
+    _write(output, "augmentation", rows)
+
+
+def _show(rows: list[dict[str, object]], title: str) -> None:
+    """Rows as a table on the terminal."""
+    from tsi_keras.utils.console import print_table
+
+    print_table(title, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _output(args: argparse.Namespace) -> Path | None:
+    """The folder to write to, claimed before anything is measured."""
+    from tsi_keras.utils.files import claim_output
+
+    if args.output is None:
+        return None
+    inputs = [item for item in (getattr(args, "data", None),) if item is not None]
+    names = ("input_pipeline", "preparation", "augmentation")
+    marks = [f"{name}.json" for name in names]
+    from tsi_keras.utils.files import check_output
+
+    check_output(args.output, overwrite=args.overwrite, marks=marks, inputs=inputs)
+    return claim_output(args.output, overwrite=args.overwrite, marks=marks)
+
+
+def _write(output: Path | None, name: str, rows, **details) -> None:
+    """The figures, with the machine they are of."""
+    if output is None:
+        return
+    import tensorflow as tf
+
+    from tsi_keras.data.synthetic.writing import available_cores
+    from tsi_keras.utils.console import console
+    from tsi_keras.utils.measurements import write_measurements
+
+    machine = {"cores": available_cores(), "tensorflow": tf.__version__}
+    path = write_measurements(output, name, rows, **machine, **details)
+    console.print(f"figures in {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    exit_with(main)
