@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--protocol",
         default="1x1",
-        help="clips x crops per video; 1x1 is one clip of segment centres with the "
-        "centre crop (default: %(default)s)",
+        help="clips x crops per video; 1x1 is the middle clip, sampled as in the "
+        "training, with the centre crop (default: %(default)s)",
     )
     add(
         "--output",

@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an interrupted run in --output from its last saved step",
+        help="go on with an interrupted run in --output from its last saved step; where "
+        "it runs may change (train.distribution, workers, worker_index, "
+        "checkpoint_minutes, wandb), the recipe and the data may not",
     )
     return parser
 

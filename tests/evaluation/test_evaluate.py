@@ -91,6 +91,7 @@ def test_figures_follow_from_the_stored_logits(evaluated, data):
         "clips": 1,
         "crops": 1,
         "num_frames": 4,
+        "sampling": "segments",
         "short_side": 48,
         "crop_size": 32,
     }

@@ -177,7 +177,7 @@ def _clips_of(images, model):
 
 def test_parity_clips_are_those_of_the_evaluation(data, model):
     options = clip_options(model)
-    clips = record_clips(load_dataset_info(data), "val", 3, options.num_frames)
+    clips = record_clips(load_dataset_info(data), "val", 3, options)
     stored = make_dataset(
         data, "val", options, batch_size=3, training=False, with_ids=True
     )

@@ -14,8 +14,14 @@ from tsi_keras.training.averaging import averaged_weights
 from tsi_keras.training.checkpoints import SaveModels
 from tsi_keras.training.checkpoints import SaveState
 from tsi_keras.training.optimizer import GroupedSGD
+from tsi_keras.training.optimizer import ReplicaLossScale
+from tsi_keras.training.run_lock import LOCK
+from tsi_keras.training.run_lock import RunLock
+from tsi_keras.training.schedule import OfConsumedBatches
+from tsi_keras.training.schedule import StepDecay
 from tsi_keras.training.state import latest_state
 from tsi_keras.training.state import load_state
+from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import file_sha256
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
@@ -104,6 +110,84 @@ def test_videos_of_the_bad_batch_are_named():
     message = diverge(callbacks.StopWhenNotFinite(None, batch_ids, exact=False))
     assert ", with about the videos video-" in message
     assert "only train.deterministic=true" in message
+
+
+def test_loss_that_is_no_number_tells_how_to_go_on(tmp_path):
+    weights = tmp_path / "last.keras"
+    alarm = callbacks.StopWhenNotFinite(tmp_path, weights=weights)
+    message = diverge(alarm)
+    assert (
+        "in a new run (--resume keeps the recipe): take another --output; no" in message
+    )
+    weights.touch()
+    message = diverge(alarm)
+    assert f"take another --output and --model.weights={weights}, the last" in message
+    with pytest.raises(callbacks.TrainingDiverged, match="--model.weights="):
+        alarm.on_epoch_end(2, {"val_loss": float("nan")})
+
+
+class Rates(keras.callbacks.Callback):
+    """Writes down the learning rate that every epoch begins with."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(float(self.model.optimizer.learning_rate))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_milestones_do_not_wait_for_skipped_batches(parts):
+    """The first batches overflow: float32 ends at 3.4e38."""
+    schedule = OfConsumedBatches(StepDecay(0.5, [2, 4], 0.5))
+    inner = GroupedSGD(schedule, accumulation_steps=parts)
+    model = small_model(ReplicaLossScale(inner, initial_scale=2.0**127))
+    rates = Rates()
+    for epoch in range(3):
+        model.fit(
+            100 * X,
+            -X[:, :2],
+            batch_size=4 // parts,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            verbose=0,
+            callbacks=[callbacks.CountSkippedBatches(2), rates],
+        )
+    assert model.optimizer.iterations.numpy() < 6
+    assert schedule.skipped.numpy() > 0
+    assert rates.seen == [0.5, 0.25, 0.125]
+    # What is saved and restored is as it is without such a schedule.
+    plain = GroupedSGD(StepDecay(0.5, [2]), accumulation_steps=parts)
+    plain = small_model(ReplicaLossScale(plain)).optimizer
+    assert len(model.optimizer.variables) == len(plain.variables)
+
+
+def test_schedule_of_consumed_batches_is_serializable():
+    schedule = OfConsumedBatches(StepDecay(0.5, [2, 4], 0.5))
+    config = keras.optimizers.schedules.serialize(schedule)
+    restored = keras.optimizers.schedules.deserialize(config)
+    assert restored.get_config() == schedule.get_config()
+    assert [float(restored(np.int64(step))) for step in (1, 2, 4)] == [0.5, 0.25, 0.125]
+
+
+def test_training_ends_when_the_folder_is_taken(tmp_path):
+    class Taken(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            (tmp_path / LOCK).write_text(json.dumps(other))
+            lock._beat()
+
+    steps = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    with RunLock(tmp_path) as lock:
+        lock.acquire()
+        other = lock._owner._asdict() | {"token": "another"}
+        stop = callbacks.StopWhenTaken(lock)
+        with pytest.raises(InputError, match="was taken over by process"):
+            fit(small_model(), 3, stop, Taken(), count)
+    assert steps == [0]
 
 
 def test_nothing_is_saved_over_finite_weights(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from tsi_keras.training.cluster import Cluster
 from tsi_keras.training.cluster import await_workers
+from tsi_keras.training.cluster import check_alone
 from tsi_keras.training.cluster import expand_nodes
 from tsi_keras.training.cluster import find_cluster
 from tsi_keras.utils.errors import InputError
@@ -168,5 +169,65 @@ def test_own_port_in_use():
 
 def test_unknown_host():
     workers = ("127.0.0.1:1", "no-such-host.invalid:1")
-    with pytest.raises(InputError, match="host of worker no-such-host.invalid:1 is"):
-        await_workers(Cluster(workers, 0, "TF_CONFIG"))
+    message = "host of worker no-such-host.invalid:1 is unknown after 0.3 s (.*name"
+    with pytest.raises(InputError, match=message.replace("(", "\\(")) as error:
+        await_workers(Cluster(workers, 0, "TF_CONFIG"), seconds=0.3)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_hosts_may_become_known_later(monkeypatch, late):
+    """The own one, and another's; in Kubernetes names come with the processes."""
+    ports = free_ports(2)
+    hosts = ["127.0.0.1", "127.0.0.1"]
+    hosts[late] = "late.invalid"
+    workers = tuple(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
+    asked, waited, known = [], [], socket.getaddrinfo
+
+    def getaddrinfo(host, *arguments, **options):
+        if host == "late.invalid":
+            asked.append(host)
+            if len(asked) < 5:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            host = "127.0.0.1"
+        return known(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with closing(socket.create_server(("", ports[1]))):
+        await_workers(Cluster(workers, 0, "test"), 60, waited.append)
+    assert waited == [f"{workers[late]}, whose host is unknown so far"]
+
+
+def in_step(tasks):
+    return {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": tasks}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"TF_CONFIG": ""},
+        {"TF_CONFIG": "{}"},
+        tf_config({"chief": ["a:1"]}, "chief"),
+        in_step("1"),
+        # A batch script, of an allocation for several tasks.
+        {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"},
+    ],
+)
+def test_one_process_trains_alone(environment):
+    check_alone(environment)
+
+
+@pytest.mark.parametrize(
+    "environment, message",
+    [
+        (tf_config({"worker": ["a:1", "b:1"]}, index=1), "2 workers of TF_CONFIG"),
+        (tf_config({"chief": ["a:1"], "worker": ["b:1"]}), "2 workers of TF_CONFIG"),
+        (in_step("4"), "4 workers of the SLURM step"),
+        (tf_config({"worker": ["a:1"], "ps": ["b:1"]}), "TF_CONFIG may name"),
+    ],
+)
+def test_one_of_several_does_not_train_alone(environment, message):
+    with pytest.raises(InputError, match=message) as error:
+        check_alone(environment)
+    assert "\n" not in str(error.value)

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.training.building import clip_options
 from tsi_keras.training.config import Config
 from tsi_keras.training.config import describe_keys
 from tsi_keras.training.config import differences
@@ -122,6 +124,11 @@ OVERRIDE_ERRORS = {
     "--train.epoch=3": r"^--train.epoch=3: unknown key .* mean `train.epochs`\?$",
     "--train.seed.a=3": r"^--train.seed.a=3: `train.seed` .* Received: \{'a': 3\}$",
     "--train.milestones=[9,3]": r"recipe.yaml --train.milestones=\[9,3\]: .* \[9, 3\]",
+    "--data.area=[0.5,1]": r"`data`: `area` needs crop=\"random_resized\". Received",
+    "--data.hue=0.7": r"^--data.hue=0.7: `data.hue` .* 0.5. Received: 0.7$",
+    "--data.rand_augment_magnitude=5": r"`data`: .* needs `rand_augment`. Received: 5.0$",
+    "--data.mix_share=0.5": r"`mix_share` needs `mixup` or `cutmix`. Received: 0.5$",
+    "--data.sampling=twice": r"`data.sampling` .*'segments' or 'dense'. Received: 'twice'$",
 }
 
 
@@ -195,3 +202,42 @@ def test_a_preset_and_a_key_that_contradicts_it(write):
 def test_accumulation_must_divide_the_batch(write):
     with pytest.raises(InputError, match="multiple of `train.accumulation_steps`"):
         load_config(write("train: {batch_size: 6, accumulation_steps: 4}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data.crop=random_resized", "data.scales=[1.0]"],
+            r"`data.scales` changes nothing without `data.crop` multi_scale.*\[1.0\]",
+        ),
+        (
+            ["data.sampling=dense", "data.short_videos=first"],
+            "`data.short_videos` changes nothing without `data.sampling` segments",
+        ),
+        (
+            ["data.sampling=dense", "model.num_frames=65"],
+            "`model.num_frames` must not exceed the 64 frames.*Received: 65",
+        ),
+        (
+            ["data.mixup=0.8", "train.batch_size=12", "train.accumulation_steps=4"],
+            "must be even. Received: 3",
+        ),
+        (
+            ["data.crop=random_resized", "data.area=[0.9,0.1]"],
+            r"`data`: `area` must be two ascending numbers.*\[0.9, 0.1\]",
+        ),
+    ],
+)
+def test_keys_that_do_not_fit_together(overrides, message):
+    with pytest.raises(InputError, match=message):
+        load_config(None, overrides)
+
+
+def test_clips_of_a_configuration():
+    overrides = ["data.sampling=dense", "data.crop=random_resized", "data.mixup=0.8"]
+    options = clip_options(load_config(None, [*overrides, "data.area=[0.3,1.0]"]))
+    assert options.sampling == "dense"
+    assert options.augmentation.area == (0.3, 1.0)
+    assert options.augmentation.mixes and options.augmentation.mixup == 0.8
+    assert clip_options(load_config(None)) == ClipOptions()

@@ -125,6 +125,62 @@ def test_sigterm_saves_and_resume_goes_on(tmp_path, data_dir, recipe, capsys):
     assert load_summary(run).epochs == 2
 
 
+HELD_AT_A_STEP = """
+import sys
+from tsi_keras.training import checkpoints
+from tsi_keras.training.config_io import load_config
+from tsi_keras.training.trainer import train
+
+take_state = checkpoints.take_state
+
+def take(*args):
+    print("saving", flush=True)
+    sys.stdin.read()
+    return take_state(*args)
+
+checkpoints.take_state = take
+train(load_config(sys.argv[1]), *sys.argv[2:])
+"""
+
+
+def test_folder_of_a_living_run(tmp_path, data_dir, recipe, repository, capsys):
+    """A job that is started again while the old one lives, and when that is killed."""
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD_AT_A_STEP, recipe, data_dir, run],
+        cwd=repository,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "saving\n"
+        arguments = [*basics(recipe, data_dir, run), "--resume"]
+        assert run_command(command.main, arguments) == 2
+        message = capsys.readouterr().err
+        assert f"run is in use by process {process.pid} on " in message
+        assert message.count("\n") == 1
+        process.kill()
+    assert run_command(command.main, arguments) == 0
+    assert load_summary(run).epochs == 2
+    assert not (run / ".lock").exists()
+
+
+def test_run_goes_on_with_other_devices(tmp_path, data_dir, recipe, capsys):
+    """After a kill; what the run trains may not change, and how to is said."""
+    run = tmp_path / "run"
+    arguments = [*basics(recipe, data_dir, run), "--train.distribution=one_device"]
+    wild = ["--train.learning_rate=1e30", "--train.clip_norm=null"]
+    assert run_command(command.main, [*arguments, *wild]) == 1
+    assert "in a new run (--resume keeps the recipe)" in capsys.readouterr().err
+    assert run_command(command.main, [*arguments, "--resume"]) == 2
+    assert "`train.learning_rate` was 1e+30" in capsys.readouterr().err
+    arguments = [*arguments, *wild, "--resume", "--train.distribution=auto"]
+    assert run_command(command.main, arguments) == 1
+    captured = capsys.readouterr()
+    assert "The loss became" in captured.err
+    assert "was 'one_device' and is now 'auto'" in captured.out
+
+
 def test_full_disk(tmp_path, data_dir, recipe, capsys):
     """After the first epoch a model does not fit any more."""
     run = tmp_path / "run"

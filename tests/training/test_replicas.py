@@ -1,5 +1,6 @@
 """One device, several replicas and several workers train the same network alike."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines import _command
 from tests.training import worker_training
 from tests.training.comparing import assert_same_training
 from tests.training.comparing import one_device
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.models import VideoClassifier
+from tsi_keras.training import distribution
 from tsi_keras.training.config import TrainSection
 from tsi_keras.training.distribution import STRATEGIES
 from tsi_keras.training.distribution import Place
@@ -127,6 +130,18 @@ def test_one_worker_is_no_cluster(monkeypatch):
         make_strategy("auto", ["a:1"], 0)
 
 
+def test_several_processes_do_not_train_alone_unasked(monkeypatch):
+    workers = {"cluster": {"worker": ["a:1", "b:1"]}}
+    task = {"task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers | task))
+    with pytest.raises(InputError, match="multi_worker for the 2 workers of TF_CONFIG"):
+        make_strategy("auto")
+    assert make_strategy("one_device").num_replicas_in_sync == 1
+    assert make_strategy("mirrored").num_replicas_in_sync == 2
+    # An explicit list is stronger.
+    assert make_strategy("multi_worker", ["a:1"], 0).num_replicas_in_sync == 1
+
+
 def test_a_cluster_must_come_first(monkeypatch):
     """Here TensorFlow has long been used."""
     with pytest.raises(InputError, match="before TensorFlow computes anything"):
@@ -157,6 +172,25 @@ def test_one_worker_agrees_with_itself():
     with pytest.raises(tf.errors.UnavailableError):
         with reported_worker_loss(strategy):
             raise tf.errors.UnavailableError(None, None, "not about workers")
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_of_several_workers_ends_at_once(monkeypatch, capsys, together):
+    """Its error must not make the others wait for the clean-up of TensorFlow."""
+
+    def fail(_):
+        raise RuntimeError("own error")
+
+    ends = []
+    monkeypatch.setattr(distribution, "in_use", lambda: together)
+    monkeypatch.setattr(_command, "_end_now", ends.append)
+    with pytest.raises(SystemExit) as status:
+        _command.exit_with(lambda _: 75)
+    assert (ends, status.value.code) == ([75] * together, 75)
+    with pytest.raises(SystemExit if together else RuntimeError):
+        _command.exit_with(fail)
+    assert ends == [75, 1] * together
+    assert ("RuntimeError: own error" in capsys.readouterr().err) == together
 
 
 def test_batch_must_be_shared_equally():

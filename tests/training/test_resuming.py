@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tsi_keras.training.averaging import EvaluateAverages
+from tsi_keras.training.callbacks import CountSkippedBatches
 from tsi_keras.training.callbacks import ReseedEveryEpoch
 from tsi_keras.training.checkpoints import SaveModels
 from tsi_keras.training.checkpoints import SaveState
@@ -15,6 +16,7 @@ from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.optimizer import GroupedSGD
 from tsi_keras.training.optimizer import ReplicaLossScale
 from tsi_keras.training.resuming import fit_from
+from tsi_keras.training.schedule import OfConsumedBatches
 from tsi_keras.training.state import latest_state
 
 EPOCHS, STEPS = 3, 3
@@ -23,6 +25,10 @@ OPTIMIZERS = {
     # Three steps an epoch: every second update takes a step from either epoch.
     "accumulated": lambda rate: GroupedSGD(rate, accumulation_steps=2, ema_decay=0.8),
     "loss_scale": lambda rate: ReplicaLossScale(GroupedSGD(rate)),
+    # The first steps overflow and bring no update.
+    "skipping": lambda rate: ReplicaLossScale(
+        GroupedSGD(OfConsumedBatches(rate)), initial_scale=2.0**127
+    ),
 }
 
 
@@ -114,6 +120,7 @@ def run(model, folder, cut=None, validation=VALIDATION):
     state = SaveState(folder / "backup", minutes=0, sealed=models.publish)
     callbacks = [
         ReseedEveryEpoch(1),
+        CountSkippedBatches(STEPS),
         keras.callbacks.CSVLogger(folder / "log.csv", append=True),
         models,
         state,
@@ -133,7 +140,7 @@ def run(model, folder, cut=None, validation=VALIDATION):
     except Cut:
         callbacks[-1].close()
         # As a killed process loses it.
-        callbacks[1].csv_file.close()
+        callbacks[2].csv_file.close()
     return witness.seen
 
 
@@ -214,10 +221,12 @@ def test_the_log_is_the_same(tmp_path, undisturbed):
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("optimizer", ["accumulated", "loss_scale"])
+@pytest.mark.parametrize("optimizer", ["accumulated", "loss_scale", "skipping"])
 @pytest.mark.parametrize("cut", ["middle", "validation"])
 def test_other_optimizers(tmp_path, undisturbed, optimizer, cut):
     expected, witnessed, _ = undisturbed(optimizer)
+    updates = expected.optimizer.iterations.numpy()
+    assert optimizer != "skipping" or 0 < updates < EPOCHS * STEPS
     run(make_model(optimizer), tmp_path, CUTS[cut])
     model = make_model(optimizer)
     resumed = run(model, tmp_path)

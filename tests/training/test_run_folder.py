@@ -12,6 +12,8 @@ from tsi_keras.training.config_io import dump_config
 from tsi_keras.training.config_io import load_config
 from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import open_run
+from tsi_keras.training.run_lock import LOCK
+from tsi_keras.training.run_lock import RunLock
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import write_json
 
@@ -75,6 +77,14 @@ def test_line_that_a_full_disk_cut_off_is_forgotten(run, cut):
     assert [row["val_top1"] for row in run.forget_unfinished()] == [0.25, 0.5]
 
 
+def test_lines_are_told_apart_by_their_epoch(run):
+    """As two processes left them that trained in one folder at a time."""
+    run.log.write_text("epoch,val_top1\n0,0.25\n0,0.3\n2,0.1\n1,0.5\n1\n2,0.75\n")
+    kept = [{"epoch": 0, "val_top1": 0.3}, {"epoch": 1, "val_top1": 0.5}]
+    assert run.forget_unfinished() == kept
+    assert run.log.read_bytes() == b"epoch,val_top1\r\n0,0.3\r\n1,0.5\r\n"
+
+
 def test_models_follow_the_saved_state(run):
     """Those of the second epoch only lack their name; the third epoch never was."""
     for name in ("last.keras", "last.json", "best.keras", "best.json"):
@@ -85,6 +95,7 @@ def test_models_follow_the_saved_state(run):
         (run.root / name).write_text("2")
     (run.root / ".writing-.best-00003.keras").touch()
     (run.root / ".summary.json.x81nd").touch()
+    (run.root / f"{LOCK}.k2x").touch()
     run = RunFolder(run.root)
     run.remove_leftovers()
     run.forget_unfinished()
@@ -151,3 +162,84 @@ def test_resume_of_something_else(tmp_path, info):
     with pytest.raises(InputError, match="holds no training run"):
         open_run(tmp_path, CONFIG, info, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def with_values(section, **values):
+    """CONFIG with other values in a section."""
+    changed = CONFIG.model_dump()
+    changed[section] |= values
+    return Config.model_validate(changed)
+
+
+def test_resume_elsewhere(run, info, capsys):
+    """Where a run computes and what watches it is not what it is."""
+    other = with_values(
+        "train", distribution="one_device", checkpoint_minutes=None, wandb="mine"
+    )
+    open_run(run.root, other, info, resume=True)
+    assert load_config(run.config) == other
+    message = capsys.readouterr().out
+    assert "`train.distribution` was 'auto' and is now 'one_device'" in message
+    assert "`train.wandb` was None and is now 'mine'" in message
+    open_run(run.root, other, info, resume=True)
+    assert not capsys.readouterr().out
+
+
+def test_resume_with_other_weights(run, info):
+    """They do not matter once there is a state, and are not recorded."""
+    other = with_values("model", weights="other.pth")
+    open_run(run.root, other, info, resume=True)
+    assert load_config(run.config) == CONFIG
+    for path in run.backup.glob("epoch-*"):
+        path.unlink()
+    with pytest.raises(InputError, match="`model.weights` was None and is now 'other"):
+        open_run(run.root, other, info, resume=True)
+
+
+@pytest.mark.parametrize("switch", ["resume", "overwrite"])
+def test_folder_in_use_is_left_alone(run, info, switch):
+    before = {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}
+    with RunLock(run.root) as mine, RunLock(run.root) as lock:
+        mine.acquire()
+        with pytest.raises(InputError, match="is in use by process"):
+            open_run(run.root, CONFIG, info, **{switch: True}, lock=lock)
+    assert {path: path.stat().st_mtime_ns for path in run.root.rglob("*")} == before
+
+
+def test_lock_is_held_until_released(run, info):
+    for switch in ("overwrite", "resume"):
+        with RunLock(run.root) as lock, RunLock(run.root) as other:
+            open_run(run.root, CONFIG, info, **{switch: True}, lock=lock)
+            with pytest.raises(InputError, match="is in use by process"):
+                other.acquire()
+        assert not (run.root / LOCK).exists()
+
+
+def test_folder_that_another_run_takes_first(tmp_path, info):
+    """Both find it empty, and the other is done when this one has the lock."""
+
+    class Late(RunLock):
+        def acquire(self):
+            open_run(tmp_path, with_values("train", seed=9), info)
+            super().acquire()
+
+    with Late(tmp_path) as lock, pytest.raises(InputError, match="a moment ago"):
+        open_run(tmp_path, CONFIG, info, lock=lock)
+    assert load_config(tmp_path / "config.yaml").train.seed == 9
+
+
+@pytest.mark.parametrize("switch", ["resume", "overwrite"])
+def test_lock_that_a_killed_process_left_alone(tmp_path, info, switch):
+    (tmp_path / LOCK).touch()
+    with RunLock(tmp_path) as lock:
+        run = open_run(tmp_path, CONFIG, info, **{switch: True}, lock=lock)
+    assert load_config(run.config) == CONFIG
+
+
+def test_finished_run_needs_no_lock(run, info):
+    """Nothing is written then, so that its disk may be read-only."""
+    summary = json.loads(run.summary.read_text())
+    write_json(run.summary, summary | {"status": "finished"})
+    with RunLock(run.root) as mine, RunLock(run.root) as lock:
+        mine.acquire()
+        assert open_run(run.root, CONFIG, info, resume=True, lock=lock).is_finished

@@ -179,6 +179,18 @@ def test_damaged_state_is_one_line(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+def test_damaged_state_names_the_last_model(tmp_path):
+    file = saved(trained(), tmp_path / "backup")
+    file.path.write_bytes(b"")
+    with pytest.raises(InputError, match="start anew with --overwrite.$"):
+        load_state(file)
+    model = tmp_path / "last.keras"
+    model.touch()
+    with pytest.raises(InputError, match=f"--model.weights={model} ") as error:
+        load_state(file)
+    assert "another --output" in str(error.value) and "\n" not in str(error.value)
+
+
 def test_state_of_another_network(tmp_path):
     file = saved(trained(), tmp_path)
     with pytest.raises(

@@ -106,7 +106,11 @@ def test_log_and_summary_agree(finished):
 def test_reloaded_model_gives_the_logged_metrics(finished, data_dir):
     model = load_classifier(finished / "last.keras")
     assert model.class_names == ["down", "left", "up"]
-    assert model.preprocessing == {"short_side": 36, "crop_size": 32}
+    assert model.preprocessing == {
+        "short_side": 36,
+        "crop_size": 32,
+        "sampling": "segments",
+    }
     compile_classifier(model, CONFIG, steps_per_epoch=3)
     options = clip_options(CONFIG)
     data = make_dataset(data_dir, "val", options, batch_size=4, training=False)

@@ -1,16 +1,21 @@
 """A small training of the real network on any devices, in this process or its own.
 
 `python -m tests.training.worker_training DISTRIBUTION NETWORK DATA RESULT.npz
-[DEVICES]`; workers find one another by TF_CONFIG.
+[DEVICES]`; workers find one another by TF_CONFIG. With `command DEVICES` it is
+`pipelines.train` with so many devices.
 """
 
 import sys
+from itertools import count
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
 
+from pipelines._command import exit_with
+from pipelines.train import main as train_command
 from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.layers.batch_normalization import BatchNormalization
@@ -20,6 +25,7 @@ from tsi_keras.training.averaging import EvaluateAverages
 from tsi_keras.training.averaging import averaged_weights
 from tsi_keras.training.building import SmoothedCrossEntropy
 from tsi_keras.training.checkpoints import save_model
+from tsi_keras.training.data_wait import DataWait
 from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.distribution import place_of
@@ -30,6 +36,7 @@ from tsi_keras.training.multi_worker import distributed
 from tsi_keras.training.multi_worker import from_chief
 from tsi_keras.training.multi_worker import trainable
 from tsi_keras.training.optimizer import GroupedSGD
+from tsi_keras.training.polls import Polls
 from tsi_keras.utils.errors import InputError
 
 CLIPS = ClipOptions(num_frames=4, crop_size=32, short_side=36)
@@ -55,16 +62,21 @@ def train(
             jit_compile=False,
         )
     start = {f"start {v.path}": v.numpy() for v in model.weights}
+    # As in a run, one worker fetches its batches outside the compiled step.
+    wait = [DataWait(summary=False)] if is_chief(strategy) else []
+    tests = CountTestSteps()
     history = model.fit(
         _training_clips(strategy, data_dir),
         steps_per_epoch=STEPS,
         epochs=EPOCHS,
         validation_data=_validation_clips(strategy, data_dir),
-        callbacks=[EvaluateAverages()],
+        callbacks=[*wait, tests, EvaluateAverages()],
         shuffle=False,
         verbose=0,
     ).history
+    history.pop("data_wait", None)
     found = {f"metric {name}": np.array(value) for name, value in history.items()}
+    found["test steps"] = tests.steps
     found |= start | {f"weight {v.path}": v.numpy() for v in model.weights}
     with averaged_weights(model):
         found |= {f"average {v.path}": v.numpy() for v in model.trainable_weights}
@@ -72,6 +84,24 @@ def train(
     if is_chief(strategy):
         found |= _saved(model, folder)
     return found
+
+
+def _poll(strategy: tf.distribute.Strategy) -> int:
+    """The step after which all know what the last worker wants from the 20th on."""
+    worker, workers = place_of(strategy)
+    polls = Polls()
+    for step in count():
+        if polls.ask(strategy, worker == workers - 1 and step >= 20) == (True,):
+            return step
+
+
+class CountTestSteps(keras.callbacks.Callback):
+    """Counts the batches that validations began with."""
+
+    steps = 0
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self.steps += 1
 
 
 def _resnet() -> VideoClassifier:
@@ -164,25 +194,47 @@ def _agreements(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
         difference = str(error)
     else:
         difference = ""
+    try:
+        if worker == workers - 1:
+            any_worker(strategy, True)
+        else:
+            from_chief(strategy, fail)
+    except InputError as error:
+        elsewhere = str(error)
     large = from_chief(strategy, lambda: np.full(10_000_001, worker + 7, "int8"))
     return {
         "last says yes": any_worker(strategy, worker == workers - 1),
         "nobody says yes": any_worker(strategy, False),
         "error": message,
         "difference": difference,
+        "elsewhere": elsewhere,
+        "poll": _poll(strategy),
         "large": np.unique(large),
         "large size": len(large),
     }
+
+
+def make_devices(number: int) -> None:
+    """Have so many CPU devices, in several workers too.
+
+    There TensorFlow would take only one of them, however many GPUs it takes.
+    """
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * number,
+    )
+    extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
+    extended._initialize_local_devices = lambda self, resolver, worker: (
+        tuple(f"{worker}/device:CPU:{index}" for index in range(number)),
+        "CPU",
+    )
 
 
 def main(
     distribution: str, network: str, data_dir: str, target: str, devices: str = "1"
 ) -> None:
     """Train, and write the result to a file."""
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * int(devices),
-    )
+    make_devices(int(devices))
     strategy = make_strategy(distribution)
     found = train(strategy, network, data_dir, Path(target).parent)
     found |= _agreements(strategy)
@@ -197,4 +249,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "command":
+        make_devices(int(sys.argv[2]))
+        exit_with(lambda _: train_command(sys.argv[3:]))
+    exit_with(lambda _: main(*sys.argv[1:]) or 0)

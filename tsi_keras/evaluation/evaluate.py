@@ -256,6 +256,7 @@ def _context(
             "clips": protocol.clips,
             "crops": protocol.crops,
             "num_frames": options.num_frames,
+            "sampling": options.sampling,
             "short_side": options.short_side,
             "crop_size": options.crop_size,
         },

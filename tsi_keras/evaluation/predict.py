@@ -12,11 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.annotations import VIDEO_SUFFIXES
+from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.decoding import VideoError
 from tsi_keras.data.decoding import read_video
-from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.preprocessing import resize_and_center_crop
-from tsi_keras.data.sampling import segment_indices
+from tsi_keras.data.remote import RemotePath
+from tsi_keras.data.remote import to_path
+from tsi_keras.data.remote_input import video_as_file
+from tsi_keras.data.sampling import clip_indices
 from tsi_keras.evaluation.metrics import softmax
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.models.video_classifier import VideoClassifier
@@ -24,6 +27,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import print_table
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.urls import is_remote
 
 # Frames per second that `pipelines.prepare` stores unless told otherwise.
 DEFAULT_FPS = 12.0
@@ -100,7 +104,7 @@ def predict_videos(
     for name, value in (("--top-k", top_k), ("--batch-size", batch_size)):
         if value < 1:
             raise InputError(f"`{name}` must be 1 or more. Received: {value}")
-    paths = [Path(path) for path in paths]
+    paths = [to_path(p) if is_remote(p) else Path(p) for p in paths]
     options, decoding = clip_options(model), _decoding(model)
     results: dict[int, Prediction] = {}
     batch: list[tuple[int, np.ndarray]] = []
@@ -127,7 +131,7 @@ def read_clip(
     """Return the clip of a video file on which a model is evaluated.
 
     Args:
-        path: the video file.
+        path: the video file; an address is downloaded to a temporary file.
         options: clip length and sizes.
         fps: frames per second to sample from, as in the preparation of the records;
             None keeps every frame.
@@ -140,9 +144,11 @@ def read_clip(
     Raises:
         VideoError: the file cannot be decoded.
     """
-    video = read_video(path, short_side=short_side, fps=fps, min_frames=min_frames)
+    kept = {"short_side": short_side, "fps": fps, "min_frames": min_frames}
+    with video_as_file(to_path(path)) as file:
+        video = read_video(file, **kept)
     frames = video.frames
-    chosen = segment_indices(len(frames), options.num_frames)
+    [chosen] = clip_indices(len(frames), options.num_frames, options.sampling)
     clip = resize_and_center_crop(
         tf.constant(np.stack([frames[i] for i in chosen])),
         short_side=options.short_side,
@@ -204,11 +210,12 @@ def _prediction(
     return Prediction(path, candidates, logits=logits)
 
 
-def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+def find_videos(paths: Iterable[str | Path]) -> list[Path | RemotePath]:
     """Return the given files, and in place of a folder all videos below it.
 
     Args:
-        paths: files (any name) and folders.
+        paths: files (any name), folders, and addresses of single files such as
+            `s3://bucket/video.mp4`.
 
     Returns:
         Paths in the order given; those of a folder sorted.
@@ -216,8 +223,12 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     Raises:
         InputError: a path does not exist, or a folder holds no video.
     """
-    found: list[Path] = []
-    for path in (Path(path).expanduser() for path in paths):
+    found: list[Path | RemotePath] = []
+    for path in paths:
+        if is_remote(path):
+            found.append(to_path(path))
+            continue
+        path = Path(path).expanduser()
         if not path.exists():
             raise InputError(f"VIDEO {path} does not exist.")
         if not path.is_dir():

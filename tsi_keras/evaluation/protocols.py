@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 import tensorflow as tf
 
-from tsi_keras.data.pipeline import ClipOptions
+from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 
@@ -30,7 +30,7 @@ class Protocol:
 
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (Protocol("1x1", 1, 1, "one clip of segment centres, centre crop"),)
+    for protocol in (Protocol("1x1", 1, 1, "the middle clip, centre crop"),)
 }
 
 
@@ -47,10 +47,11 @@ def get_protocol(name: str) -> Protocol:
 
 
 def clip_options(model: VideoClassifier) -> ClipOptions:
-    """Return the clip length and sizes a model was made for.
+    """Return the clip length, sizes and sampling a model was made for.
 
     Args:
-        model: its `preprocessing` gives `short_side` and `crop_size`.
+        model: its `preprocessing` gives `short_side`, `crop_size` and `sampling`;
+            without the last it was trained with segments, as all were once.
 
     Returns:
         Options for `data.pipeline.make_dataset` and for export.
@@ -71,6 +72,7 @@ def clip_options(model: VideoClassifier) -> ClipOptions:
         num_frames=model.num_frames,
         short_side=stated["short_side"],
         crop_size=stated["crop_size"],
+        sampling=stated.get("sampling", "segments"),
     )
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.dataset_info import DatasetInfo
-from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.records import parse_record
-from tsi_keras.data.sampling import segment_indices
+from tsi_keras.data.sampling import clip_indices
 from tsi_keras.evaluation.protocols import first_sentence
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import console
@@ -52,7 +52,7 @@ class ParityClips:
 
 
 def record_clips(
-    info: DatasetInfo, split: str, count: int, num_frames: int
+    info: DatasetInfo, split: str, count: int, options: ClipOptions
 ) -> ParityClips:
     """Return the evaluation's clips of the first `count` videos of a split.
 
@@ -60,7 +60,7 @@ def record_clips(
         info: the data set.
         split: name of the split.
         count: how many clips; fewer if the split is smaller.
-        num_frames: frames per clip.
+        options: frames per clip and their sampling.
 
     Raises:
         InputError: the split or a shard is missing, or a record is damaged.
@@ -69,7 +69,9 @@ def record_clips(
     ids, jpegs = [], []
     try:
         for record in records.take(count).as_numpy_iterator():
-            chosen = segment_indices(len(record["frames"]), num_frames)
+            [chosen] = clip_indices(
+                len(record["frames"]), options.num_frames, options.sampling
+            )
             ids.append(record["id"].decode("utf-8"))
             jpegs.append([record["frames"][i] for i in chosen])
     except tf.errors.OpError as error:

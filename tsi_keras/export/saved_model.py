@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.dataset_info import load_dataset_info
-from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.preprocessing import resize_and_center_crop
+from tsi_keras.data.sampling import SAMPLING_RULES
 from tsi_keras.evaluation.protocols import check_class_names
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.evaluation.report import versions
@@ -182,7 +183,8 @@ def _preprocessing(model: VideoClassifier, options: ClipOptions) -> dict[str, An
     return {
         **model.preprocessing,
         "num_frames": options.num_frames,
-        "frames": "one per segment: int(n / T / 2 + n / T * i) of n frames, i = 0..T-1",
+        "sampling": options.sampling,
+        "frames": SAMPLING_RULES[options.sampling],
         "serving_default": "RGB uint8 (N, T, H, W, 3): short side resized to "
         "short_side (bilinear, antialiased), centre square of crop_size",
         "serve_jpeg": "JPEG files (N, T) of any size; resized and cropped in the model",
@@ -233,7 +235,7 @@ def _parity_clips(
         return random_clips(options, count)
     info = load_dataset_info(data_dir)
     check_class_names(model, info.class_names)
-    return record_clips(info, split, count, options.num_frames)
+    return record_clips(info, split, count, options)
 
 
 @contextlib.contextmanager

@@ -8,22 +8,27 @@ from typing import Any
 
 import keras
 
-from tsi_keras.data.pipeline import ClipOptions
+from tsi_keras.data.augmentation_options import Augmentation
+from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.models import VideoClassifier
 from tsi_keras.models import load_weights_from
 from tsi_keras.models import video_resnet
 from tsi_keras.training.class_accuracy import MAX_CLASSES
-from tsi_keras.training.class_accuracy import MeanClassAccuracy
 from tsi_keras.training.config import Config
+from tsi_keras.training.data_section import AUGMENTATION_KEYS
 from tsi_keras.training.freezing import freeze_batch_norm
 from tsi_keras.training.optimizer import ClippedAdamW
 from tsi_keras.training.optimizer import GroupedSGD
 from tsi_keras.training.optimizer import ReplicaLossScale
 from tsi_keras.training.schedule import make_schedule
+from tsi_keras.training.soft_labels import MeanTop1
+from tsi_keras.training.soft_labels import Top1
+from tsi_keras.training.soft_labels import Top5
+from tsi_keras.training.soft_labels import class_targets
 from tsi_keras.utils.errors import InputError
 
 # What a saved model tells about the frames it expects.
-_PREPROCESSING = {"short_side", "crop_size"}
+_PREPROCESSING = {"short_side", "crop_size", "sampling"}
 
 
 @contextmanager
@@ -52,6 +57,9 @@ def clip_options(config: Config) -> ClipOptions:
         short_side=config.data.short_side,
         flip=config.data.flip,
         scales=tuple(config.data.scales),
+        sampling=config.data.sampling,
+        short_videos=config.data.short_videos,
+        augmentation=Augmentation(**config.data.model_dump(include=AUGMENTATION_KEYS)),
     )
 
 
@@ -133,12 +141,11 @@ def compile_classifier(
         config: the configuration.
         steps_per_epoch: optimizer steps in an epoch.
     """
-    metrics = [keras.metrics.SparseCategoricalAccuracy(name="top1")]
+    metrics = [Top1()]
     if model.num_classes > 5:
-        top5 = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5")
-        metrics.append(top5)
+        metrics.append(Top5())
     if model.num_classes <= MAX_CLASSES:
-        metrics.append(MeanClassAccuracy(model.num_classes))
+        metrics.append(MeanTop1(model.num_classes))
     optimizer = make_optimizer(config, steps_per_epoch)
     optimizer.build(model.trainable_variables)
     model.compile(
@@ -172,8 +179,9 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Opt
 
 @keras.saving.register_keras_serializable("tsi_keras")
 class SmoothedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy of logits and integer labels, with label smoothing.
+    """Cross-entropy of logits and labels, with label smoothing.
 
+    Labels are integers, or the shares of the classes where clips are mixed.
     (`keras.losses.SparseCategoricalCrossentropy` has no label smoothing.)
 
     Args:
@@ -186,12 +194,12 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
-        """Labels `(N,)` and logits `(N, classes)` to losses `(N,)`."""
-        # Keras gives labels the rank of the logits: (N, 1).
-        labels = keras.ops.reshape(y_true, (-1,))
-        targets = keras.ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+        """Labels `(N,)` or `(N, classes)` and logits `(N, classes)` to losses `(N,)`."""
         return keras.losses.categorical_crossentropy(
-            targets, y_pred, from_logits=True, label_smoothing=self.label_smoothing
+            class_targets(y_true, y_pred),
+            y_pred,
+            from_logits=True,
+            label_smoothing=self.label_smoothing,
         )
 
     def get_config(self):

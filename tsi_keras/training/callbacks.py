@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from tsi_keras.training.data_wait import DataWait
+from tsi_keras.training.optimizer import ReplicaLossScale
+from tsi_keras.training.run_lock import RunLock
 from tsi_keras.training.state import latest_state
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import progress
@@ -30,6 +32,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         batch_ids: `(epoch, step) -> ids` of the videos of a batch, both counted from
             0, to name those of the bad one; or None.
         exact: whether `batch_ids` gives the same videos as the training got.
+        weights: model file of the last epoch that ended well, to name it as a beginning
+            of another run; it need not exist; or None.
 
     Raises:
         TrainingDiverged: from `fit`, with epoch, step, learning rate, videos and the
@@ -41,11 +45,13 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         states: str | Path | None = None,
         batch_ids: Callable[[int, int], Sequence[str]] | None = None,
         exact: bool = True,
+        weights: str | Path | None = None,
     ):
         super().__init__()
         self.states = states
         self.batch_ids = batch_ids
         self.exact = exact
+        self.weights = weights
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -58,7 +64,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
                 f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1} "
                 f"(learning rate {rate:g}){self._videos(batch)}. Lower "
                 "`train.learning_rate`, warm up with `train.warmup_epochs` or clip with "
-                f"`train.clip_norm`; {self._last_state()}."
+                f"`train.clip_norm` {self._how_to_go_on()}; {self._last_state()}."
             )
 
     def on_epoch_end(self, epoch, logs=None):
@@ -66,8 +72,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"The validation loss became {loss} after epoch {epoch + 1}. Lower "
-                "`train.learning_rate` or warm up with `train.warmup_epochs`; "
-                f"{self._last_state()}."
+                "`train.learning_rate` or warm up with `train.warmup_epochs` "
+                f"{self._how_to_go_on()}; {self._last_state()}."
             )
 
     def _videos(self, batch: int) -> str:
@@ -82,6 +88,16 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             "in the same order every time)"
         )
 
+    def _how_to_go_on(self) -> str:
+        """Where another recipe is taken, as part of a sentence."""
+        text = "in a new run (--resume keeps the recipe): take another --output"
+        if self.weights is None or not Path(self.weights).is_file():
+            return text
+        return (
+            f"{text} and --model.weights={self.weights}, the last finished epoch but for "
+            "the head"
+        )
+
     def _last_state(self) -> str:
         """Where the last finite state lies, as part of a sentence."""
         saved = None if self.states is None else latest_state(self.states)
@@ -91,6 +107,52 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             f"the last finite state, after {saved.epoch} epochs and {saved.step} steps, "
             f"is {saved.path}"
         )
+
+
+class StopWhenTaken(keras.callbacks.Callback):
+    """Stop when another machine's process has taken the run's folder over.
+
+    Put it first, so that nothing is written to the folder then.
+
+    Args:
+        lock: the run's.
+
+    Raises:
+        InputError: from `fit`.
+    """
+
+    def __init__(self, lock: RunLock):
+        super().__init__()
+        self.lock = lock
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.lock.check()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.lock.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.lock.check()
+
+
+class CountSkippedBatches(keras.callbacks.Callback):
+    """Keep the learning rate's schedule in step with the epochs under mixed_float16.
+
+    A batch whose gradients overflow brings no update; at the beginning of an epoch the
+    schedule is told how many there were (see `OfConsumedBatches`). Put it before what
+    logs learning rates. With other optimizers it does nothing.
+
+    Args:
+        updates: of an epoch, if none is skipped.
+    """
+
+    def __init__(self, updates: int):
+        super().__init__()
+        self.updates = updates
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if isinstance(self.model.optimizer, ReplicaLossScale):
+            self.model.optimizer.count_skipped(epoch * self.updates)
 
 
 class ReseedEveryEpoch(keras.callbacks.Callback):
@@ -119,7 +181,9 @@ class Clock(keras.callbacks.Callback):
 
     `clips_per_second` counts training only, without validation, and not the first
     step of a process, which compiles the graph (unless it is the only one).
-    `seconds` is the whole epoch. `learning_rate` is that of the epoch's first step.
+    `seconds` is the whole epoch; of one that was resumed the part since then, since what
+    came before may have been done twice. `learning_rate` is that of the epoch's first
+    step.
 
     Args:
         batch_size: clips in a step, over all devices.

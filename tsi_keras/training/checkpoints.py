@@ -16,8 +16,8 @@ import tensorflow as tf
 from tsi_keras.training.averaging import averaged_weights
 from tsi_keras.training.callbacks import TrainingDiverged
 from tsi_keras.training.distribution import is_chief
-from tsi_keras.training.multi_worker import any_worker
 from tsi_keras.training.multi_worker import from_chief
+from tsi_keras.training.polls import Polls
 from tsi_keras.training.state import SavedState
 from tsi_keras.training.state import keep_only
 from tsi_keras.training.state import latest_state
@@ -155,8 +155,14 @@ class SaveState(keras.callbacks.Callback):
         folder: for the states; only this callback may use it. The last state is left
             there after training.
         minutes: save in mid-epoch when this long has passed since the last time; 0:
-            after every step; None: not at all.
+            after every step; None: not at all. Several workers save when one of them
+            finds it time, within about a second.
         sealed: called with the number of finished epochs when these are on disk.
+
+    Attributes:
+        stop_wanted: set this to have training end.
+        stop: whether a worker wants that, as of the last step; see `StopOnSignal`.
+        polls: asks the workers.
 
     Raises:
         InputError: from `fit`: the disk does not take the state.
@@ -174,6 +180,8 @@ class SaveState(keras.callbacks.Callback):
         self.minutes = minutes
         self.sealed = sealed
         self.saved: SavedState | None = None
+        self.stop_wanted = self.stop = False
+        self.polls = Polls()
         self._epoch = self._step = self._begin = 0
 
     def on_train_begin(self, logs=None):
@@ -186,7 +194,11 @@ class SaveState(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._step = batch + 1
-        if self._is_due() and self._step != self.params.get("steps"):
+        due, self.stop = self.polls.ask(
+            self.model.distribute_strategy, self._is_due(), self.stop_wanted
+        )
+        # All workers know without asking when every step is to be saved.
+        if (due or self.minutes == 0) and self._step != self.params.get("steps"):
             self.save()
 
     def on_test_begin(self, logs=None):
@@ -217,8 +229,7 @@ class SaveState(keras.callbacks.Callback):
         """Whether the last state is too long ago."""
         if self.minutes is None:
             return False
-        due = time.monotonic() - self._time >= 60 * self.minutes
-        return any_worker(self.model.distribute_strategy, due)
+        return time.monotonic() - self._time >= 60 * self.minutes
 
     def _tidied(self) -> SavedState | None:
         """The last state; what else lies in the folder is removed."""

@@ -99,6 +99,36 @@ def find_cluster(
     raise InputError(_SOURCES)
 
 
+def check_alone(environment: Mapping[str, str]) -> None:
+    """Refuse that one of several processes trains alone by mistake.
+
+    Args:
+        environment: such as `os.environ`.
+
+    Raises:
+        InputError: TF_CONFIG or a SLURM step names several workers.
+
+    Example:
+        ```python
+        check_alone({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"})  # InputError
+        ```
+    """
+    source, workers = "the SLURM step (srun)", 1
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
+    # A batch script by itself has variables of its allocation only.
+    if "SLURM_PROCID" in environment and tasks.isdecimal():
+        workers = int(tasks)
+    if environment.get("TF_CONFIG", "").strip() not in ("", "{}"):
+        source = "TF_CONFIG"
+        workers = len(_from_tf_config(environment["TF_CONFIG"]).workers)
+    if workers > 1:
+        raise InputError(
+            f"`train.distribution` must be multi_worker for the {workers} workers of "
+            f"{source} to train together, or one_device or mirrored for each to train "
+            "alone, with an --output of its own. Received: 'auto'"
+        )
+
+
 def _from_tf_config(text: str) -> Cluster:
     """Chief and workers of a TF_CONFIG."""
     try:
@@ -208,7 +238,8 @@ def await_workers(
     """Wait until every worker of a cluster answers at its address.
 
     TensorFlow would wait for them without a word. Every worker listens at its own
-    address and calls the others, until all have been reached.
+    address and calls the others, until all have been reached. A host may still be
+    unknown at first, as in Kubernetes, where names come with the processes.
 
     Args:
         cluster: from `find_cluster`, the same one in all workers.
@@ -216,33 +247,46 @@ def await_workers(
         waiting: called with the address of a worker that is not there at first.
 
     Raises:
-        InputError: a host is unknown, this worker's own port is taken, or a worker did
-            not answer in time.
+        InputError: this worker's own port is taken, or in time a worker did not answer,
+            or its host was not known.
     """
-    for worker in cluster.workers:
-        _check_host(worker, cluster)
     deadline = time.monotonic() + seconds
     own = cluster.workers[cluster.index]
     with closing(_listen(cluster)):
-        missing = _silent(set(cluster.workers) - {own})
+        missing = _missing(set(cluster.workers), own)
         for worker in sorted(missing):
-            waiting(worker)
+            note = ", whose host is unknown so far" if _unknown(worker) else ""
+            waiting(worker + note)
         while missing:
             if time.monotonic() >= deadline:
                 worker = min(missing, key=cluster.workers.index)
-                raise InputError(
-                    f"{cluster.source}: worker {cluster.workers.index(worker)} "
-                    f"({worker}) did not answer within {seconds:g} s; see whether "
-                    "it was started and the port is open to this machine."
-                )
+                raise InputError(_complaint(worker, cluster, seconds))
             time.sleep(0.2)
             # Who has answered once may already be starting TensorFlow.
-            missing = _silent(missing)
+            missing = _missing(missing, own)
 
 
-def _silent(workers: set[str]) -> set[str]:
-    """Those that do not answer."""
-    return {worker for worker in workers if not _answers(worker)}
+def _missing(workers: set[str], own: str) -> set[str]:
+    """Those that do not answer; of the own address only the host counts."""
+    return {
+        worker
+        for worker in workers
+        if (_unknown(worker) if worker == own else not _answers(worker))
+    }
+
+
+def _complaint(worker: str, cluster: Cluster, seconds: float) -> str:
+    """What to say of a worker that is not there."""
+    if reason := _unknown(worker):
+        return (
+            f"{cluster.source}: the host of worker {worker} is unknown after "
+            f"{seconds:g} s ({reason}); see whether its name is right."
+        )
+    return (
+        f"{cluster.source}: worker {cluster.workers.index(worker)} "
+        f"({worker}) did not answer within {seconds:g} s; see whether "
+        "it was started and the port is open to this machine."
+    )
 
 
 def _split(worker: str) -> tuple[str, int] | None:
@@ -253,16 +297,14 @@ def _split(worker: str) -> tuple[str, int] | None:
     return (host.strip("[]"), int(port)) if 0 < int(port) < 65536 else None
 
 
-def _check_host(worker: str, cluster: Cluster) -> None:
-    """Refuse a name that stands for no machine."""
+def _unknown(worker: str) -> str:
+    """Why the host of an address stands for no machine; empty if it does."""
     host, port = _split(worker)
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise InputError(
-            f"{cluster.source}: the host of worker {worker} is unknown "
-            f"({error.strerror})."
-        ) from error
+        return error.strerror or str(error)
+    return ""
 
 
 def _listen(cluster: Cluster) -> socket.socket:

@@ -7,25 +7,14 @@ the paper is silent (dropout, clipping, no flip).
 from typing import Any
 from typing import Literal
 
-from pydantic import BaseModel
-from pydantic import ConfigDict
 from pydantic import Field
 from pydantic import model_validator
 
-
-class _Section(BaseModel):
-    """What all sections share: exact types, no unknown keys, no later changes."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
+from tsi_keras.training.data_section import DataSection
+from tsi_keras.training.data_section import Section
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """The network."""
 
     preset: str | None = Field(
@@ -110,42 +99,7 @@ def _preset_options(name: str) -> dict[str, Any]:
     }
 
 
-class DataSection(_Section):
-    """Clips: spatial size and augmentation."""
-
-    crop_size: int = Field(224, ge=1, description="height and width of a clip, pixels")
-    short_side: int = Field(
-        256, ge=1, description="short side before the evaluation's centre crop, pixels"
-    )
-    flip: Literal["none", "swap", "all"] = Field(
-        "none",
-        description="horizontal flip: never, with left/right labels exchanged, or "
-        "without regard to the label",
-    )
-    scales: list[float] = Field(
-        [1.0, 0.875, 0.75, 0.66],
-        min_length=1,
-        description="sides of the training crop, as shares of the short side",
-    )
-    shuffle_buffer: int = Field(
-        1024, ge=1, description="videos among which the next is drawn"
-    )
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> "DataSection":
-        if self.crop_size > self.short_side:
-            raise ValueError(
-                "`data.crop_size` must not exceed `data.short_side`. "
-                f"Received: {self.crop_size} and {self.short_side}"
-            )
-        if not all(0 < scale <= 1 for scale in self.scales):
-            raise ValueError(
-                f"`data.scales` must lie above 0 and up to 1. Received: {self.scales}"
-            )
-        return self
-
-
-class TrainSection(_Section):
+class TrainSection(Section):
     """The recipe: schedule, optimiser, precision and devices."""
 
     epochs: int = Field(50, ge=1, description="passes over the training split")
@@ -210,7 +164,9 @@ class TrainSection(_Section):
         Field(
             "auto",
             description="auto: all GPUs when there are several, else one device; "
-            "multi_worker: several processes, told by TF_CONFIG, SLURM or train.workers",
+            "multi_worker: several processes, told by TF_CONFIG, SLURM or train.workers; "
+            "training is the same on any number of devices, but for model.dropout, "
+            "of which every device draws the same masks for its share of a batch",
         )
     )
     workers: list[str] | None = Field(
@@ -267,7 +223,7 @@ class TrainSection(_Section):
             )
 
 
-class Config(_Section):
+class Config(Section):
     """A complete training configuration.
 
     Example:
@@ -280,6 +236,21 @@ class Config(_Section):
     model: ModelSection = Field(ModelSection(), description="the network")
     data: DataSection = Field(DataSection(), description="clips and augmentation")
     train: TrainSection = Field(TrainSection(), description="the recipe")
+
+    @model_validator(mode="after")
+    def _check_clips(self) -> "Config":
+        if self.data.sampling == "dense" and self.model.num_frames > 64:
+            raise ValueError(
+                "`model.num_frames` must not exceed the 64 frames of a clip with "
+                f"`data.sampling` dense. Received: {self.model.num_frames}"
+            )
+        part = self.train.batch_size // self.train.accumulation_steps
+        if (self.data.mixup or self.data.cutmix) and part % 2:
+            raise ValueError(
+                "`data.mixup` and `data.cutmix` mix pairs of clips: `train.batch_size` / "
+                f"`train.accumulation_steps` must be even. Received: {part}"
+            )
+        return self
 
 
 def differences(before: Config, now: Config) -> list[str]:

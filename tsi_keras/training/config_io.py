@@ -20,14 +20,15 @@ _OVERRIDE = re.compile(r"(?:--)?([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)=(.*)", re.DOTA
 _Key = tuple[str, ...]
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML configuration.
 
     Keys the file does not name keep their defaults (the paper's). Values are YAML
     1.2, so that `1e-4` is a number and `no` a word.
 
     Args:
-        path: YAML file with the sections `model`, `data` and `train`.
+        path: YAML file with the sections `model`, `data` and `train`; None for the
+            defaults.
         overrides: `--section.key=value` strings, stronger than the file; the value
             is YAML (`--train.milestones=[20,40]`).
 
@@ -43,13 +44,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = load_config("configs/demo_tsi.yaml", ["--train.epochs=3"])
         ```
     """
-    values = _read_mapping(Path(path))
+    values = {} if path is None else _read_mapping(Path(path))
     sources = {}
     for override in overrides:
         key, value = _parse_override(override)
         _assign(values, key, value, override)
         sources[key] = override
-    return _validate(values, str(path), sources)
+    return _validate(values, "defaults" if path is None else str(path), sources)
 
 
 def dump_config(config: Config) -> str:

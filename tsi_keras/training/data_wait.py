@@ -21,7 +21,8 @@ class DataWait(keras.callbacks.Callback):
     the epoch's training. It is about 0 when the prefetched batches suffice, and includes
     the milliseconds that handing one over takes. Validation is not counted, nor is the
     first step of a process, which compiles the graph and starts the pipeline (unless
-    it is the only one). What is computed does not change.
+    it is the only one). What is computed does not change. Of several workers one may
+    have it alone, with data from `distributed`, which each fetches without the others.
 
     Each epoch's share comes into its logs as `data_wait`, 0..1. Put it before the
     callbacks that write the logs.

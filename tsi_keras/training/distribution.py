@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tsi_keras.training.cluster import Cluster
 from tsi_keras.training.cluster import await_workers
+from tsi_keras.training.cluster import check_alone
 from tsi_keras.training.cluster import find_cluster
 from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
@@ -24,13 +25,13 @@ def make_strategy(
     """Return the strategy of a run.
 
     Args:
-        name: `"auto"`: all GPUs when there are several, else one device;
+        name: `"auto"`: all GPUs when there are several, else one device, but not in a
+            process that TF_CONFIG or SLURM calls one of several workers;
             `"one_device"`: TensorFlow's default device; `"mirrored"`: all GPUs, or
             all logical CPU devices where there is no GPU, falling back to one
             device by itself; `"multi_worker"`: all GPUs, or the CPU, of several
-            processes, see `find_cluster`, falling back to `"auto"` for one process by
-            itself; `"tpu"`: all cores of the TPU that TPU_NAME names, or of this
-            machine.
+            processes, see `find_cluster`, or of one process by itself; `"tpu"`: all
+            cores of the TPU that TPU_NAME names, or of this machine.
         workers: for `"multi_worker"`: `host:port` of every process, if neither TF_CONFIG
             nor SLURM tells.
         worker_index: position of this process among them.
@@ -42,7 +43,8 @@ def make_strategy(
 
     Raises:
         ValueError: unknown name.
-        InputError: the workers make no sense or do not answer; there is no TPU.
+        InputError: the workers make no sense or do not answer, or are not asked for;
+            there is no TPU.
 
     Example:
         ```python
@@ -56,7 +58,7 @@ def make_strategy(
         )
     if name == "multi_worker":
         cluster = find_cluster(workers, worker_index, os.environ)
-        return _multi_worker(cluster) if len(cluster.workers) > 1 else make_strategy()
+        return _multi_worker(cluster) if len(cluster.workers) > 1 else _local("auto")
     if workers is not None or worker_index is not None:
         raise InputError(
             "`train.workers` and `train.worker_index` need "
@@ -64,6 +66,13 @@ def make_strategy(
         )
     if name == "tpu":
         return _tpu(os.environ.get("TPU_NAME", "local"))
+    if name == "auto":
+        check_alone(os.environ)
+    return _local(name)
+
+
+def _local(name: str) -> tf.distribute.Strategy:
+    """The strategy of a process by itself."""
     devices = [] if name == "one_device" else tf.config.list_logical_devices("GPU")
     if name == "mirrored" and not devices:
         devices = tf.config.list_logical_devices("CPU")
@@ -109,6 +118,11 @@ def _multi_worker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy
             "`train.distribution=multi_worker` must begin before TensorFlow computes "
             "anything; train in a fresh process."
         ) from error
+
+
+def in_use() -> bool:
+    """Whether this process trains, or trained, together with other workers."""
+    return _multi_worker.cache_info().currsize > 0
 
 
 @cache

@@ -18,6 +18,7 @@ from PIL import ImageDraw
 # No public function tells the default writer or sets it back.
 from tensorflow.python.ops import summary_ops_v2
 
+from tsi_keras.data.sample_sheet import class_shares
 from tsi_keras.training.class_accuracy import find_metric
 from tsi_keras.training.config import Config
 from tsi_keras.training.curves import DrawCurves
@@ -204,11 +205,18 @@ class DrawSamples(keras.callbacks.Callback):
         if self.path.exists():
             return
         frames, labels, *_ = next(self.make_data().take(1).as_numpy_iterator())
-        names = [self.class_names[label] for label in labels[: self.clips]]
+        names = [self._name(label) for label in labels[: self.clips]]
         with whole_file(self.path) as temporary:
             draw_samples(frames[: self.clips], names, temporary)
         if self.details is not None:
             self.details.image("samples", _pixels(self.path), step=0)
+
+    def _name(self, label: np.ndarray) -> str:
+        """The class of a clip, or those of a mixed one with their shares."""
+        shares = class_shares(self.class_names, label)
+        if len(shares) == 1:
+            return next(iter(shares))
+        return ", ".join(f"{100 * part:.0f} % {name}" for name, part in shares.items())
 
 
 def draw_samples(clips: np.ndarray, names: Sequence[str], path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -21,6 +22,11 @@ Outcome = TypeVar("Outcome")
 
 # Bytes that travel between workers at a time.
 _CHUNK = 2**26
+# What another worker's end looks like: these errors, or its name in any of them.
+_CONNECTION = (tf.errors.UnavailableError, tf.errors.AbortedError)
+_REPORTED = re.compile(r"Error reported from /job:worker(?:/replica:\d+)?/task:(\d+)")
+# Numbers that workers add up at a time, the first of which says what they are.
+_WORDS = 4
 
 
 class WorkerLost(RuntimeError):
@@ -124,11 +130,19 @@ def distributed(
     if workers == 1:
         return data
     devices = strategy.num_replicas_in_sync // workers
+    batches = data.cardinality()
     if devices > 1:
         size = tf.nest.flatten(data.element_spec)[0].shape[0]
         data = data.rebatch(size // devices, drop_remainder=True)
+        if batches == tf.data.INFINITE_CARDINALITY:
+            # Of data that may end TensorFlow asks all workers in every step whether
+            # it did, wherever they fetch it; see `DataWait`.
+            data = data.apply(tf.data.experimental.assert_cardinality(batches))
     # TensorFlow would share the batches, whole ones of its own, once more.
-    return strategy.distribute_datasets_from_function(lambda _: data)
+    shares = strategy.distribute_datasets_from_function(lambda _: data)
+    # What Keras takes for the number of steps; TensorFlow counts every device's part.
+    shares._cardinality = batches.numpy()
+    return shares
 
 
 def any_worker(strategy: tf.distribute.Strategy, wanted: bool) -> bool:
@@ -145,7 +159,7 @@ def any_worker(strategy: tf.distribute.Strategy, wanted: bool) -> bool:
     """
     if place_of(strategy).workers == 1:
         return wanted
-    return bool(_sum(strategy, np.array([wanted], "int64"))[0])
+    return exchanged(strategy, "any_worker", wanted)[0] > 0
 
 
 def from_chief(
@@ -162,6 +176,7 @@ def from_chief(
 
     Raises:
         Exception: what `make` raised, in all workers.
+        InputError: a worker is somewhere else in the program.
 
     Example:
         ```python
@@ -173,10 +188,40 @@ def from_chief(
     message = b""
     if is_chief(strategy):
         message = _pickled(make)
-    outcome, error = pickle.loads(_broadcast(strategy, message))
+    outcome, error = pickle.loads(_broadcast(strategy, _place_of_code(make), message))
     if error is not None:
         raise error
     return outcome
+
+
+def exchanged(
+    strategy: tf.distribute.Strategy, purpose: str, *numbers: int
+) -> list[int]:
+    """Add numbers up over the workers.
+
+    Every worker must call this, and at the same moment.
+
+    Args:
+        strategy: the run's, with several workers.
+        purpose: what the numbers are; the same in all workers.
+        *numbers: of this worker, up to three.
+
+    Returns:
+        The sums.
+
+    Raises:
+        InputError: in all workers, when one came with another purpose.
+    """
+    tag = zlib.crc32(purpose.encode())
+    padding = [0] * (_WORDS - 1 - len(numbers))
+    tags, *sums = _sum(strategy, np.array([tag, *numbers, *padding], "int64")).tolist()
+    if tags != tag * place_of(strategy).workers:
+        raise InputError(
+            "The workers are not at the same point of the program; start all of them "
+            "with the same arguments, such as --resume, and the same version. Worker "
+            f"{place_of(strategy).worker} is at: {purpose}"
+        )
+    return sums[: len(numbers)]
 
 
 def check_same(strategy: tf.distribute.Strategy, facts: Mapping[str, object]) -> None:
@@ -223,9 +268,16 @@ def _pickled(make: Callable[[], Outcome]) -> bytes:
         return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-def _broadcast(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
+def _place_of_code(function: Callable) -> str:
+    """A function's place in the program; the same in all workers."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", None)
+    return name if code is None else f"{name}, line {code.co_firstlineno}"
+
+
+def _broadcast(strategy: tf.distribute.Strategy, purpose: str, message: bytes) -> bytes:
     """What the chief says; the others must say nothing."""
-    size = int(_sum(strategy, np.array([len(message)], "int64"))[0])
+    (size,) = exchanged(strategy, f"from_chief, {purpose}", len(message))
     padded = message + bytes(-len(message) % 8)
     received = []
     for start in range(0, size, _CHUNK):
@@ -245,6 +297,7 @@ def reported_worker_loss(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Say in one line that another worker is gone.
 
     TensorFlow notices within about ten seconds, when the next values are exchanged.
+    Errors of this worker's own stay what they are.
 
     Args:
         strategy: the run's; without other workers nothing is done.
@@ -255,23 +308,25 @@ def reported_worker_loss(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if place_of(strategy).workers == 1 or not _is_loss(error):
+        place = place_of(strategy)
+        reporters = {int(task) for task in _REPORTED.findall(str(error))}
+        others = sorted(reporters - {place.worker})
+        if place.workers == 1 or not (others or isinstance(error, _CONNECTION)):
             raise
-        found = re.search(r"Error reported from /job:worker/task:(\d+)", str(error))
         who = "A worker is gone"
-        if found:
-            address = strategy.cluster_resolver.cluster_spec().task_address(
-                "worker", int(found[1])
-            )
-            who = f"Worker {found[1]} ({address}) is gone"
+        if others:
+            cluster = strategy.cluster_resolver.cluster_spec()
+            address = cluster.task_address("worker", others[0])
+            who = f"Worker {others[0]} ({address}) is gone"
         raise WorkerLost(
             f"{who}; see its own messages. The last saved state is whole: start all "
-            "workers again with --resume."
+            f"workers again with --resume. TensorFlow says: {_gist(str(error))}"
         ) from error
 
 
-def _is_loss(error: tf.errors.OpError) -> bool:
-    """Whether an error comes from the connection to other workers."""
-    if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
-        return True
-    return "ollective" in str(error) or "oordination" in str(error)
+def _gist(text: str) -> str:
+    """The line of a TensorFlow error that says what happened."""
+    frame = re.compile(r"Graph execution error|Detected at|File |<stack|\[\[|$")
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if not frame.match(line)]
+    return (telling or lines or [""])[0][:300]

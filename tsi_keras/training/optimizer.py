@@ -11,6 +11,7 @@ from tsi_keras.training.accumulation import AccumulatedUpdates
 from tsi_keras.training.parameter_groups import ParameterGroup
 from tsi_keras.training.parameter_groups import assign_groups
 from tsi_keras.training.parameter_groups import tsn_groups
+from tsi_keras.training.schedule import OfConsumedBatches
 
 # Keras' options that depend on the replicas or fail under them, and ours.
 _REPLACED = {
@@ -221,6 +222,15 @@ class ReplicaLossScale(keras.optimizers.LossScaleOptimizer):
         super()._stateful_handle_non_finite_grads()
         if isinstance(self.inner_optimizer, AccumulatedUpdates):
             self.inner_optimizer.discard_part()
+
+    def count_skipped(self, batches: int) -> None:
+        """Have the schedule know how many of the first `batches` brought no update.
+
+        Only an `OfConsumedBatches` makes use of it. Call it between two batches.
+        """
+        schedule = self.inner_optimizer._learning_rate
+        if isinstance(schedule, OfConsumedBatches):
+            schedule.skipped.assign(batches - int(self.iterations.numpy()))
 
     def learning_rates(self) -> dict[str, float]:
         """Return the inner optimizer's learning rate for every group of variables."""

@@ -9,6 +9,7 @@ from tsi_keras.training.config import Config
 from tsi_keras.training.distribution import place_of
 from tsi_keras.training.distribution import validation_batch_size
 from tsi_keras.training.multi_worker import distributed
+from tsi_keras.utils.console import console
 
 
 def updates_per_epoch(config: Config, info: DatasetInfo) -> int:
@@ -56,13 +57,34 @@ def training_shares(
     """The same, of every step this worker's share."""
     worker, workers = place_of(strategy)
     shares = training_clips(
-        config, info, first_epoch, first_step, worker=worker, workers=workers
+        config,
+        info,
+        first_epoch,
+        first_step,
+        worker=worker,
+        workers=workers,
+        cache=config.data.cache,
+        service=config.data.service,
     )
     return distributed(shares, strategy)
 
 
-def batch_ids(config: Config, info: DatasetInfo, epoch: int, step: int) -> list[str]:
-    """The videos of a training batch."""
+def batch_ids(
+    config: Config, info: DatasetInfo, epoch: int, step: int, workers: int = 1
+) -> list[str]:
+    """The videos of a training batch, over all workers.
+
+    The epoch is read again up to there, which the terminal is told. Several workers read
+    in the same order every time, one does with `train.deterministic`.
+    """
+    console.print(
+        f"looking up the videos of epoch {epoch + 1}, step {step + 1}: reading the "
+        "epoch up to there again",
+        soft_wrap=True,
+    )
+    if workers > 1:
+        train = config.train.model_copy(update={"deterministic": True})
+        config = config.model_copy(update={"train": train})
     data = training_clips(config, info, epoch, step, with_ids=True)
     *_, ids = next(data.take(1).as_numpy_iterator())
     return [name.decode() for name in ids]
@@ -85,5 +107,6 @@ def validation_shares(
         fill_last=replicas > 1,
         worker=worker,
         workers=workers,
+        cache=config.data.cache,
     )
     return distributed(shares, strategy)

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,31 @@ from tsi_keras.training.config import Config
 from tsi_keras.training.config import differences
 from tsi_keras.training.config_io import dump_config
 from tsi_keras.training.config_io import load_config
+from tsi_keras.training.run_lock import LOCK
+from tsi_keras.training.run_lock import RunLock
 from tsi_keras.training.state import SavedState
 from tsi_keras.training.state import latest_state
 from tsi_keras.training.whole_files import explained_disk_errors
 from tsi_keras.training.whole_files import remove_unfinished
+from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import check_output
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.files import write_text
+
+# Keys of the section `train` that may be others when a run is resumed: they say where
+# it runs and what watches it, not what it trains.
+OPERATIONAL = (
+    "distribution",
+    "workers",
+    "worker_index",
+    "checkpoint_minutes",
+    "wandb",
+)
+# And of the section `data`: from where the same clips come.
+_SOURCES = ("cache", "service")
 
 
 class RunFolder:
@@ -79,14 +96,14 @@ class RunFolder:
 
         A process killed between the log and the state has logged an epoch that a
         resumed run does again; one killed after the state has not named the models yet.
+        Of the log the lines of finished epochs are kept, of each epoch the last one.
         """
         publish_models(self.root, self.finished_epochs)
         if not self.finished_epochs:
             self.log.unlink(missing_ok=True)
         elif self.log.is_file():
             header, *lines = self.log.read_text(encoding="utf-8").splitlines()
-            # Full disks cut lines off, but never one of an epoch that was saved.
-            kept = lines[: self.finished_epochs]
+            kept = _finished_lines(header, lines, self.finished_epochs)
             write_text(self.log, "\r\n".join([header, *kept, ""]))
         return self.history()
 
@@ -106,6 +123,7 @@ def open_run(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    lock: RunLock | None = None,
 ) -> RunFolder:
     """Claim the folder of a run and record what the run is.
 
@@ -114,25 +132,38 @@ def open_run(
         config: the whole configuration.
         info: the data set.
         overwrite: remove an earlier run.
-        resume: go on with an earlier run, which must have the same configuration and
-            data set; in an empty folder a run is started.
+        resume: go on with an earlier run, which must have the same data set and
+            configuration, but for the `OPERATIONAL` keys and, once a state is saved,
+            `model.weights`; in an empty folder a run is started.
+        lock: taken before anything in the folder is changed, and left to the caller to
+            release; a finished run that is resumed needs none.
 
     Returns:
-        The folder; `status` in its summary is "finished" if nothing is left to do.
+        The folder. Its `config.yaml` has the configuration to train with; `status` in
+        its summary is "finished" if nothing is left to do.
 
     Raises:
         InputError: the folder is taken, or holds another run than the one to resume.
     """
-    run = RunFolder(Path(output).expanduser().absolute())
-    if resume and not overwrite and _has_content(run.root):
-        _check_same_run(run, config, info)
-        run.remove_leftovers()
-        return run
-    folder = claim_output(
-        output, overwrite=overwrite, resume=resume, marks=[run.config.name]
+    folder = check_output(
+        output, overwrite=overwrite, resume=resume, marks=["config.yaml", LOCK]
     )
     run = RunFolder(folder)
-    with explained_disk_errors(run.root):
+    if resume and _has_content(folder):
+        _reopen(run, config, info, lock)
+        return run
+    # Only makes the folder: the old content goes when nobody else uses it.
+    claim_output(output, resume=True)
+    if lock is not None:
+        lock.acquire()
+    if overwrite:
+        _empty(folder)
+    elif _has_content(folder):
+        raise InputError(
+            f"`--output` {folder} was taken by another run a moment ago; choose another "
+            "folder."
+        )
+    with explained_disk_errors(folder):
         write_text(run.config, dump_config(config))
         _record_start(run, info)
     return run
@@ -150,13 +181,40 @@ def describe_dataset(info: DatasetInfo) -> dict[str, Any]:
 
 def _has_content(folder: Path) -> bool:
     """Whether there is more than what a process left that was killed at its start."""
-    return folder.is_dir() and bool({*folder.iterdir()} - {*_cut_off(folder)})
+    if not folder.is_dir():
+        return False
+    return bool({*folder.iterdir()} - {*_cut_off(folder), folder / LOCK})
 
 
 def _cut_off(folder: Path) -> Iterator[Path]:
-    """Files that a killed `write_text` or `write_json` left in a run's folder."""
+    """Files that a killed process left in a run's folder besides its lock."""
     for name in ("config.yaml", "summary.json", "log.csv"):
         yield from folder.glob(f".{name}.*")
+    yield from folder.glob(f"{LOCK}.*")
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the lock."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def _finished_lines(header: str, lines: Sequence[str], epochs: int) -> list[str]:
+    """The last whole line of each of the first `epochs` epochs, in order.
+
+    Full disks cut lines off, but never one of an epoch that was saved.
+    """
+    names = header.split(",")
+    found = {}
+    for line in lines:
+        row = line.split(",")
+        if len(row) == len(names):
+            found[row[names.index("epoch")]] = line
+    numbers = map(str, range(epochs))
+    return [found[number] for number in numbers if number in found]
 
 
 def _record_start(run: RunFolder, info: DatasetInfo) -> None:
@@ -164,22 +222,57 @@ def _record_start(run: RunFolder, info: DatasetInfo) -> None:
     write_json(run.summary, {"status": "running", "dataset": describe_dataset(info)})
 
 
-def _check_same_run(run: RunFolder, config: Config, info: DatasetInfo) -> None:
-    """Refuse to mix two runs in one folder."""
+def _reopen(
+    run: RunFolder, config: Config, info: DatasetInfo, lock: RunLock | None
+) -> None:
+    """Go on with an earlier run, unless that would mix two runs in one folder."""
     if not run.config.is_file():
         raise InputError(
             f"`--resume`: {run.root} holds no training run ({run.config.name}); choose "
             "another folder."
         )
-    changed = differences(load_config(run.config), config)
+    ended = run.summary.is_file() and run.is_finished
+    if lock is not None and not ended:
+        lock.acquire()
+    stored = load_config(run.config)
+    config = _config_to_resume(run, stored, config)
+    if not run.summary.is_file():
+        # Killed between its two first files.
+        _record_start(run, info)
+    _check_same_data(run, info)
+    run.remove_leftovers()
+    if config != stored and not ended:
+        changes = "; ".join(differences(stored, config))
+        console.print(f"resuming with changes: {changes}", soft_wrap=True)
+        with explained_disk_errors(run.root):
+            write_text(run.config, dump_config(config))
+
+
+def _config_to_resume(run: RunFolder, stored: Config, config: Config) -> Config:
+    """The run's own configuration with the operational keys of the one given now."""
+    now = config.train.model_dump(include=set(OPERATIONAL))
+    sources = config.data.model_dump(include=set(_SOURCES))
+    resumed = stored.model_copy(
+        update={
+            "train": stored.train.model_copy(update=now),
+            "data": stored.data.model_copy(update=sources),
+        }
+    )
+    if run.state is not None:
+        # The weights come from the state; the record tells what the run began with.
+        model = config.model.model_copy(update={"weights": stored.model.weights})
+        config = config.model_copy(update={"model": model})
+    changed = differences(resumed, config)
     if changed:
         raise InputError(
             f"`--resume`: the configuration is not that of {run.root}: "
             f"{'; '.join(changed)}. Undo that, or start anew in another folder."
         )
-    if not run.summary.is_file():
-        # Killed between its two first files.
-        _record_start(run, info)
+    return resumed
+
+
+def _check_same_data(run: RunFolder, info: DatasetInfo) -> None:
+    """Refuse to go on with other data."""
     stored = read_json(run.summary).get("dataset", {})
     fingerprint = stored.get("fingerprint", "unknown")
     if fingerprint != info.fingerprint:

@@ -84,6 +84,35 @@ class LinearWarmup(LearningRateSchedule):
         return cls(**{**config, "schedule": schedule})
 
 
+@keras.saving.register_keras_serializable("tsi_keras")
+class OfConsumedBatches(LearningRateSchedule):
+    """Another schedule, at the number of batches consumed instead of updates made.
+
+    Under mixed_float16 a batch whose gradients overflow brings no update, and milestones
+    would come later by as many steps. `skipped` counts such batches; it is a function of
+    the optimizer's iterations and the epoch (see `CountSkippedBatches`), so it is saved
+    nowhere.
+
+    Args:
+        schedule: the `LearningRateSchedule` to look up.
+    """
+
+    def __init__(self, schedule: LearningRateSchedule):
+        super().__init__()
+        self.schedule = schedule
+        self.skipped = keras.Variable(0, trainable=False, dtype="int64")
+
+    def __call__(self, step):
+        return self.schedule(step + keras.ops.cast(self.skipped, step.dtype))
+
+    def get_config(self):
+        return {"schedule": keras.optimizers.schedules.serialize(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.optimizers.schedules.deserialize(config["schedule"]))
+
+
 def scaled_learning_rate(train: TrainSection) -> float:
     """Return the initial rate, scaled by the batch where a reference batch is given.
 
@@ -103,7 +132,8 @@ def make_schedule(train: TrainSection, steps_per_epoch: int) -> LearningRateSche
 
     Returns:
         Schedule in steps. Epochs count from 0, so milestone 30 lowers the rate of
-        the 31st epoch, from its first step on.
+        the 31st epoch, from its first step on. Under mixed_float16 an
+        `OfConsumedBatches`; make it in the scope of the strategy.
 
     Example:
         ```python
@@ -120,4 +150,8 @@ def make_schedule(train: TrainSection, steps_per_epoch: int) -> LearningRateSche
         steps = [epoch * steps_per_epoch for epoch in train.milestones]
         schedule = StepDecay(rate, steps, train.gamma)
     warmup_steps = round(train.warmup_epochs * steps_per_epoch)
-    return LinearWarmup(schedule, warmup_steps) if warmup_steps else schedule
+    if warmup_steps:
+        schedule = LinearWarmup(schedule, warmup_steps)
+    if train.mixed_precision == "mixed_float16":
+        return OfConsumedBatches(schedule)
+    return schedule

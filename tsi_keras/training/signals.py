@@ -31,7 +31,8 @@ class StopOnSignal(keras.callbacks.Callback):
     A signal lets the current step end, then the state is saved and `fit` raises. A
     second Ctrl-C aborts at once. As a context it takes over the signals and hands them
     back; outside the main thread, where Python cannot do that, it does nothing. Signals
-    that are ignored, as `nohup` has it, stay ignored.
+    that are ignored, as `nohup` has it, stay ignored. Several workers end together when
+    one of them was asked to, within about a second.
 
     Args:
         state: the callback that saves the state; it comes before this one.
@@ -67,24 +68,29 @@ class StopOnSignal(keras.callbacks.Callback):
         self._handlers = {}
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stop_if_asked()
+        self._stop_if(self.state.stop)
 
     def on_test_batch_end(self, batch, logs=None):
         # The state was saved when the validation began.
-        self._stop_if_asked()
+        strategy, wanted = self.model.distribute_strategy, self.state.stop_wanted
+        self._stop_if(*self.state.polls.ask(strategy, wanted))
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch + 1 < self.params["epochs"]:
-            self._stop_if_asked()
+            strategy, wanted = self.model.distribute_strategy, self.state.stop_wanted
+            self._stop_if(any_worker(strategy, wanted))
 
     def _receive(self, number: int, _) -> None:
         """Remember the signal; a handler may do little more."""
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or number
+        self.state.stop_wanted = True
 
-    def _stop_if_asked(self) -> None:
+    def _stop_if(self, asked: bool) -> None:
         """Save and raise."""
-        if any_worker(self.model.distribute_strategy, self.received is not None):
+        if asked:
             _, epoch, step = self.state.save()
+            # Nobody ends before the chief has written it.
+            any_worker(self.model.distribute_strategy, True)
             raise TrainingInterrupted(self.received or signal.SIGTERM, epoch, step)

@@ -156,9 +156,20 @@ def load_state(saved: SavedState) -> TrainingState:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"The saved training state {saved.path} cannot be read: {reason}; start "
-            "anew with --overwrite."
+            f"anew {_new_run(saved)}."
         ) from error
     return TrainingState(saved.epoch, saved.step, begin, arrays)
+
+
+def _new_run(saved: SavedState) -> str:
+    """How to start anew without losing all, as part of a sentence."""
+    model = saved.path.parent.parent / "last.keras"
+    if not model.is_file():
+        return "with --overwrite"
+    return (
+        f"in another --output with --model.weights={model} (the last finished epoch but "
+        "for the head), or from nothing with --overwrite"
+    )
 
 
 def restore_state(model: keras.Model, state: TrainingState) -> None:

@@ -34,7 +34,8 @@ class TrainingSummary:
         best: metrics of that epoch; None without validation.
         final: metrics of the last epoch.
         clips_per_second: training speed, median over the epochs.
-        seconds: time in all epochs, those before a resume included.
+        seconds: time in all epochs, those before a resume included; of an epoch that
+            was resumed in its midst the part since then.
         parameters: trainable parameters.
         replicas: devices that shared a batch.
     """
@@ -73,7 +74,7 @@ def write_summary(
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     content: dict[str, Any] = {
         "status": "finished",
-        "epochs": len(rows),
+        "epochs": int(rows[-1]["epoch"]) + 1,
         "best_epoch": None if best is None else int(best["epoch"]) + 1,
         "best": None if best is None else epoch_metrics(best),
         "final": epoch_metrics(rows[-1]),

@@ -20,16 +20,23 @@ from tsi_keras.training.building import build_classifier
 from tsi_keras.training.building import compile_classifier
 from tsi_keras.training.building import load_initial_weights
 from tsi_keras.training.callbacks import Clock
+from tsi_keras.training.callbacks import CountSkippedBatches
 from tsi_keras.training.callbacks import Progress
 from tsi_keras.training.callbacks import ReseedEveryEpoch
 from tsi_keras.training.callbacks import StopWhenNotFinite
+from tsi_keras.training.callbacks import StopWhenTaken
 from tsi_keras.training.checkpoints import SaveModels
 from tsi_keras.training.checkpoints import SaveState
+from tsi_keras.training.checks import check_fit
+from tsi_keras.training.checks import common_facts
+from tsi_keras.training.checks import files_to_spare
 from tsi_keras.training.config import Config
+from tsi_keras.training.config_io import load_config
 from tsi_keras.training.data_wait import DataWait
-from tsi_keras.training.distribution import check_batch_size
 from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import make_strategy
+from tsi_keras.training.distribution import place_of
+from tsi_keras.training.failures import explained_failures
 from tsi_keras.training.monitoring import LogLearningRates
 from tsi_keras.training.monitoring import default_writer_restored
 from tsi_keras.training.monitoring import monitoring_callbacks
@@ -47,6 +54,7 @@ from tsi_keras.training.run_data import validation_shares
 from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import describe_dataset
 from tsi_keras.training.run_folder import open_run
+from tsi_keras.training.run_lock import RunLock
 from tsi_keras.training.signals import StopOnSignal
 from tsi_keras.training.summary import MONITOR
 from tsi_keras.training.summary import TrainingSummary
@@ -54,10 +62,8 @@ from tsi_keras.training.summary import load_summary
 from tsi_keras.training.summary import versions
 from tsi_keras.training.summary import write_summary
 from tsi_keras.training.weights_and_biases import LogToWandb
-from tsi_keras.training.weights_and_biases import import_wandb
 from tsi_keras.training.whole_files import explained_disk_errors
 from tsi_keras.utils.console import console
-from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import check_output
 
 # Callbacks that hold something open, also when training fails.
@@ -82,15 +88,18 @@ def train(
             `curves.png`, `samples.png`, `tensorboard/`, `summary.json`.
         overwrite: remove an earlier run in `output`.
         resume: go on from the last saved step of an interrupted run with the same
-            configuration and data set; a finished one is left as it is.
+            data set and configuration; a finished one is left as it is. Where and under
+            whose eyes it runs may change: `train.distribution`, `workers`,
+            `worker_index`, `checkpoint_minutes` and `wandb`.
 
     Returns:
         The outcome. The random state of Python, NumPy and TensorFlow is left seeded with
         `train.seed`.
 
     Raises:
-        InputError: bad configuration, data set or output folder; nothing was written
-            over.
+        InputError: bad configuration, data set or output folder, or another process
+            trains in that folder; nothing was written over. Or a device has too little
+            memory, or the disk is full.
         TrainingDiverged: the loss is no longer finite.
         TrainingInterrupted: SIGTERM or Ctrl-C came; the state is saved.
         WorkerLost: another worker of several is gone.
@@ -124,8 +133,9 @@ def _train(
     resume: bool,
 ) -> TrainingSummary:
     """See `train`; of several workers only the chief touches the output."""
-    check_same(strategy, _facts(config, info))
-    _check_fit(config, info, strategy.num_replicas_in_sync)
+    facts = common_facts(config, info, overwrite=overwrite, resume=resume)
+    check_same(strategy, facts)
+    check_fit(config, info, strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(config.train.seed)
     # The network comes before the folder: a wrong option must not cost an old run.
     with strategy.scope():
@@ -136,60 +146,25 @@ def _train(
     if not (resume and from_chief(strategy, lambda: RunFolder(output).state)):
         load_initial_weights(model, config)
 
-    def open_folder() -> tuple[RunFolder, bool]:
-        check_output(output, overwrite=overwrite, resume=resume, inputs=[info.folder])
-        run = open_run(output, config, info, overwrite=overwrite, resume=resume)
-        return run, run.is_finished
+    def open_folder() -> tuple[RunFolder, Config, bool]:
+        switches = {"overwrite": overwrite, "resume": resume}
+        check_output(output, inputs=files_to_spare(config, info), **switches)
+        run = open_run(output, config, info, **switches, lock=lock)
+        return run, load_config(run.config), run.is_finished
 
     def finish() -> None:
+        lock.check()
         write_summary(run, model, info, strategy.num_replicas_in_sync)
-        shutil.rmtree(run.backup)
+        shutil.rmtree(run.backup, ignore_errors=True)
 
-    run, finished = from_chief(strategy, open_folder)
-    if not finished:
-        with explained_disk_errors(run.root):
-            with _op_determinism(config.train.deterministic):
-                _fit(model, config, info, run)
-            from_chief(strategy, finish)
-    return from_chief(strategy, lambda: load_summary(run.root))
-
-
-def _facts(config: Config, info: DatasetInfo) -> dict[str, object]:
-    """What all workers must have alike."""
-    keys = {
-        f"`{section}.{key}`": value
-        for section, values in config.model_dump().items()
-        for key, value in values.items()
-    }
-    return {"`--data`": info.fingerprint[:12], "versions": versions(), **keys}
-
-
-def _check_fit(config: Config, info: DatasetInfo, replicas: int) -> None:
-    """Whether configuration, data set and devices go together."""
-    if config.train.wandb is not None:
-        import_wandb(config.train.wandb)
-    batch_size = config.train.batch_size
-    check_batch_size(batch_size, replicas, config.train.accumulation_steps)
-    videos = info.split("train").num_videos
-    if videos < batch_size:
-        raise InputError(
-            f"`train.batch_size` must not exceed the {videos} videos of the train "
-            f"split of {info.folder}. Received: {batch_size}"
-        )
-    if sum(count > 0 for count in info.split("train").counts.values()) < 2:
-        raise InputError(
-            f"`--data` {info.folder} has videos of one class only in its train split; "
-            "at least two are needed, see its report.html."
-        )
-    info.shard_paths("train")
-    if not config.train.validation:
-        return
-    if "val" not in info.splits or not info.splits["val"].num_videos:
-        raise InputError(
-            f"`--data` {info.folder} has no videos in a val split; add one in "
-            "pipelines.prepare, or take --train.validation=false."
-        )
-    info.shard_paths("val")
+    with RunLock(output) as lock:
+        run, config, finished = from_chief(strategy, open_folder)
+        if not finished:
+            with explained_disk_errors(run.root):
+                with _op_determinism(config.train.deterministic):
+                    _fit(model, config, info, run, lock)
+                from_chief(strategy, finish)
+        return from_chief(strategy, lambda: load_summary(run.root))
 
 
 @contextmanager
@@ -210,6 +185,7 @@ def _fit(
     config: Config,
     info: DatasetInfo,
     run: RunFolder,
+    lock: RunLock,
 ) -> None:
     """Train from the first step or the last saved state to the end."""
     strategy = model.distribute_strategy
@@ -220,9 +196,13 @@ def _fit(
         console.print(
             f"resuming after epoch {epoch}, step {step} of {run.root}", soft_wrap=True
         )
-    callbacks = _callbacks(config, info, run, past, strategy)
+    callbacks = _callbacks(config, info, run, past, strategy, lock)
     try:
-        with _signals(callbacks), default_writer_restored():
+        with (
+            explained_failures(config, info),
+            _signals(callbacks),
+            default_writer_restored(),
+        ):
             fit_from(
                 model,
                 state,
@@ -233,13 +213,6 @@ def _fit(
                 callbacks=callbacks,
                 validation_data=validation_shares(config, info, strategy),
             )
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        damage = _damage(error)
-        if damage is None:
-            raise
-        raise InputError(
-            f"`--data` {info.folder}: {damage}; prepare the data set again."
-        ) from error
     finally:
         for callback in callbacks:
             if isinstance(callback, _CLOSED):
@@ -251,25 +224,13 @@ def _signals(callbacks: list[keras.callbacks.Callback]) -> StopOnSignal:
     return next(item for item in callbacks if isinstance(item, StopOnSignal))
 
 
-def _damage(error: tf.errors.OpError) -> str | None:
-    """What is wrong with the records, if that is what `error` is about."""
-    for sign in (
-        "truncated record",
-        "corrupted record",
-        "Invalid JPEG",
-        "Could not parse",
-    ):
-        if sign.lower() in str(error).lower():
-            return f"a record cannot be read ({sign.lower()})"
-    return None
-
-
 def _callbacks(
     config: Config,
     info: DatasetInfo,
     run: RunFolder,
     past: list[dict[str, float]],
     strategy: tf.distribute.Strategy,
+    lock: RunLock,
 ) -> list[keras.callbacks.Callback]:
     """All callbacks; in this order, logs and models precede the state that seals them.
 
@@ -287,7 +248,15 @@ def _callbacks(
     models = SaveModels(run.last, best, MONITOR, highest, details)
     minutes = config.train.checkpoint_minutes
     state = SaveState(run.backup, minutes, sealed=models.publish if chief else None)
-    ids = partial(batch_ids, config, info)
+    workers = place_of(strategy).workers
+
+    def ids(epoch: int, step: int) -> list[str]:
+        # All stop at the same step, and wait for the chief, which looks them up.
+        return from_chief(
+            strategy, lambda: batch_ids(config, info, epoch, step, workers)
+        )
+
+    exact = config.train.deterministic or workers > 1
     samples = partial(training_clips, config, info, 0, 0)
     reports = [
         clock,
@@ -297,8 +266,10 @@ def _callbacks(
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
     ]
     return [
-        StopWhenNotFinite(run.backup, ids, config.train.deterministic),
+        *([StopWhenTaken(lock)] if chief else []),
+        StopWhenNotFinite(run.backup, ids, exact, run.last),
         ReseedEveryEpoch(config.train.seed),
+        CountSkippedBatches(updates_per_epoch(config, info)),
         *(reports if chief else []),
         *monitoring_callbacks(config, run, info.class_names, past, samples, chief),
         *([models] if chief else []),
