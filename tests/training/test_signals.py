@@ -18,6 +18,19 @@ from tsi_keras.training.state import latest_state
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 
 
+@pytest.fixture(autouse=True)
+def heeded_signals():
+    """A test run in the background of a script inherits an ignored Ctrl-C."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, new) for number, new in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Send(keras.callbacks.Callback):
     """Sends this process signals at a moment of the training."""
 
