@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tsi_keras.utils.command import run
+from tsi_keras.utils.errors import InputError
 
 __all__ = ["Parser", "exit_with", "run"]
 
@@ -23,6 +24,24 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def parse_with_overrides(
+    parser: argparse.ArgumentParser, argv: list[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Options, and keys of a configuration in the form `--section.key=value`.
+
+    Raises:
+        InputError: an argument is neither.
+    """
+    options, overrides = parser.parse_known_args(argv)
+    wrong = [text for text in overrides if "." not in text or "=" not in text]
+    if wrong:
+        raise InputError(
+            f"unknown argument {wrong[0]}; keys of the configuration have the form "
+            "--section.key=value (see --help)."
+        )
+    return options, overrides
 
 
 def exit_with(main: Callable[[list[str] | None], int]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
+from pipelines._command import parse_with_overrides
 from tsi_keras.utils.errors import InputError
 
 
@@ -27,7 +28,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure what was asked for; see `build_parser` for the options."""
-    args = build_parser().parse_args(argv)
+    args, args.overrides = parse_with_overrides(build_parser(), argv)
+    if args.overrides and (args.topic != "data" or args.config is None):
+        raise InputError(
+            "Keys of a configuration are for `benchmark data --config FILE`. Received: "
+            f"{args.overrides[0]}"
+        )
     args.measure(args)
     return 0
 
@@ -60,7 +66,10 @@ def _add_data(topics) -> None:
         "one after the other (default: 3, frames of 19 KB)",
     )
     data.add_argument(
-        "--config", metavar="FILE", help="take clips and batch size from this recipe"
+        "--config",
+        metavar="FILE",
+        help="take clips and batch size from this recipe; "
+        "--section.key=value changes one of its keys",
     )
     data.add_argument(
         "--batch-size", type=int, metavar="N", help="clips per batch (default: 8)"
@@ -178,7 +187,7 @@ def _input_speed(args: argparse.Namespace, folder: str):
         from tsi_keras.training.building import clip_options
         from tsi_keras.training.config_io import load_config
 
-        config = load_config(args.config, [])
+        config = load_config(args.config, args.overrides)
         options, batch_size = clip_options(config), config.train.batch_size
     return benchmark_input(
         folder,
@@ -201,7 +210,7 @@ def _needed(args: argparse.Namespace) -> float | None:
         from tsi_keras.training.config_io import load_config
         from tsi_keras.training.speed import measure_training_speed
 
-        config = load_config(args.config, [])
+        config = load_config(args.config, args.overrides)
         return measure_training_speed(config, load_dataset_info(args.data))
     return args.clips_per_second
 

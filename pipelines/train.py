@@ -5,12 +5,12 @@ import json
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
+from pipelines._command import parse_with_overrides
 from tsi_keras.training.config import describe_keys
 from tsi_keras.training.config_io import load_config
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.console import print_table
-from tsi_keras.utils.errors import InputError
 
 _EXIT_STATUS = """\
 exit status: 0 when the training ended, 1 when its loss was no longer finite, 2 for bad
@@ -21,13 +21,7 @@ saved step."""
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, train, print the outcome; returns the exit status."""
-    options, overrides = _parser().parse_known_args(argv)
-    wrong = [text for text in overrides if "." not in text or "=" not in text]
-    if wrong:
-        raise InputError(
-            f"unknown argument {wrong[0]}; keys of the configuration have the form "
-            "--section.key=value (see --help)."
-        )
+    options, overrides = parse_with_overrides(_parser(), argv)
     config = load_config(options.config, overrides)
     # Only now: Keras and TensorFlow take seconds that `--help` need not wait for.
     from tsi_keras.training.callbacks import TrainingDiverged

@@ -4,7 +4,7 @@ import argparse
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
-from tsi_keras.utils.errors import InputError
+from pipelines._command import parse_with_overrides
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,13 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Draw, and say where the picture lies; see `build_parser` for the options."""
-    args, overrides = build_parser().parse_known_args(argv)
-    wrong = [text for text in overrides if "." not in text or "=" not in text]
-    if wrong:
-        raise InputError(
-            f"unknown argument {wrong[0]}; keys of the configuration have the form "
-            "--section.key=value."
-        )
+    args, overrides = parse_with_overrides(build_parser(), argv)
     # Imported late so that --help answers at once.
     from tsi_keras.data.sample_sheet import draw_samples
     from tsi_keras.training.building import clip_options

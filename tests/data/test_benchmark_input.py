@@ -153,6 +153,18 @@ def test_the_command(data, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_keys_of_the_configuration_can_be_changed(data, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(CONFIG)
+    command = ["data", "--data", str(data), "--seconds", "0.01", "--repeats", "1"]
+    changed = [*command, "--config", str(tmp_path / "recipe.yaml")]
+    assert run(main, [*changed, "--data.crop_size=9999"]) == 2
+    assert "9999" in capsys.readouterr().err
+    assert run(main, [*changed, "--data.crop_size=24"]) == 0
+    assert run(main, [*command, "--data.crop_size=24"]) == 2
+    assert "benchmark data --config FILE" in capsys.readouterr().err
+    assert run(main, [*changed, "--junk"]) == 2
+
+
 def test_speed_of_an_earlier_training(data, tmp_path, capsys):
     (tmp_path / "log.csv").write_text(
         "epoch,clips_per_second,data_wait\n0,10.0,0.5\n1,30.0,0.0\n2,16.0,0.2\n"
