@@ -4,19 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.making_annotations import touch
 from tsi_keras.data.annotations import default_group
 from tsi_keras.data.annotations import read_annotations
 from tsi_keras.data.annotations import scan
 from tsi_keras.utils.errors import InputError
-
-
-def touch(root: Path, *names: str) -> Path:
-    """Make empty files; annotations never open them."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def write_csv(folder: Path, text: str) -> Path:

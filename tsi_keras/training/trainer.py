@@ -90,7 +90,8 @@ def train(
         resume: go on from the last saved step of an interrupted run with the same
             data set and configuration; a finished one is left as it is. Where and under
             whose eyes it runs may change: `train.distribution`, `workers`,
-            `worker_index`, `checkpoint_minutes` and `wandb`.
+            `worker_index`, `checkpoint_minutes` and `wandb`, `data.cache` and
+            `data.service`.
 
     Returns:
         The outcome. The random state of Python, NumPy and TensorFlow is left seeded with
