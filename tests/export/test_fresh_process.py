@@ -102,11 +102,15 @@ def test_signatures_are_called_with_any_input(saved_model):
 
 
 def test_signatures_are_neither_missed_nor_made_up():
-    program._check_names({"a": None}, {"a": None, "b": None})
-    with pytest.raises(SystemExit, match="no clips to compare signature c on"):
-        program._check_names({"a": None, "c": None}, {"a": None})
+    signatures = {"a": 1, "b": 2}
+    assert program._chosen(signatures, ["a", "b", "c"], measure=True) == signatures
+    assert program._chosen(signatures, ["b"], measure=False) == {"b": 2}
+    with pytest.raises(SystemExit, match="no clips to compare signature b on"):
+        program._chosen(signatures, ["a"], measure=True)
+    with pytest.raises(SystemExit, match="there is no signature c"):
+        program._chosen(signatures, ["a", "c"], measure=False)
     with pytest.raises(SystemExit, match="no signature to call"):
-        program._check_names({}, {"a": None})
+        program._chosen({}, ["a"], measure=True)
 
 
 def run_here(path, clips):

@@ -4,7 +4,8 @@
 that the export can be served where tsi_keras is not installed, and so that nothing
 else counts as its memory. JOB is a pickled dict: `runtime` (`saved_model`, `tflite` or
 `keras`), `path`, `inputs` (by signature a file of pickled clips, one after the other),
-`batch` and `threads`. RESULT receives a dict: `runtime` (name and version),
+`batch`, `threads` and `measure` (all signatures with their times, or only the answers
+of those in `inputs`). RESULT receives a dict: `runtime` (name and version),
 `memory` (bytes), and `signatures`, by name the outputs joined over all clips and the
 times in milliseconds.
 """
@@ -27,15 +28,14 @@ def main(job_file: str, result_file: str) -> None:
         job = pickle.load(file)
     name, library, open_export = _RUNTIMES[job["runtime"]]()
     memory = {"after_import": _peak_bytes()}
-    signatures = open_export(library, job)
-    _check_names(signatures, job["inputs"])
-    results = {}
-    for key, run in signatures.items():
+    signatures = _chosen(open_export(library, job), job["inputs"], job["measure"])
+    results = {key: {} for key in signatures}
+    for key, run in signatures.items() if job["measure"] else ():
         clip = next(_stored(job["inputs"][key]))
-        results[key] = {"latency_ms": _milliseconds(run, [clip])}
+        results[key]["latency_ms"] = _milliseconds(run, [clip])
     memory["peak"] = _peak_bytes()
     for key, run in signatures.items():
-        results[key] |= _in_batches(run, job["inputs"][key], job["batch"])
+        results[key] |= _in_batches(run, job["inputs"][key], job)
     memory["peak_in_batches"] = _peak_bytes()
     if job["runtime"] != "keras" and _imported("tsi_keras"):
         raise SystemExit("tsi_keras was imported; this must work without it")
@@ -163,12 +163,17 @@ def _dequantized(value, detail):
     return value.astype(np.float32)
 
 
-def _check_names(signatures, inputs):
-    """Every signature must be compared; none may be missing."""
-    if unknown := sorted(set(signatures) - set(inputs)):
-        raise SystemExit(f"no clips to compare signature {unknown[0]} on")
+def _chosen(signatures, inputs, measure):
+    """The signatures to call; whoever measures must not miss one."""
     if not signatures:
         raise SystemExit("there is no signature to call")
+    unknown = set(signatures) - set(inputs) if measure else ()
+    missing = () if measure else set(inputs) - set(signatures)
+    for name in sorted(unknown):
+        raise SystemExit(f"no clips to compare signature {name} on")
+    for name in sorted(missing):
+        raise SystemExit(f"there is no signature {name}")
+    return {name: run for name, run in signatures.items() if name in inputs}
 
 
 def _stored(path):
@@ -181,14 +186,14 @@ def _stored(path):
                 return
 
 
-def _in_batches(run, path, size):
+def _in_batches(run, path, job):
     """Outputs for all clips, and the time per clip of a full batch."""
-    answers, clips, milliseconds = [], [], None
+    size, answers, clips, milliseconds = job["batch"], [], [], None
     for clip in _stored(path):
         clips.append(clip)
         if len(clips) == size:
             answers.append(run(clips))
-            if milliseconds is None:
+            if milliseconds is None and job["measure"]:
                 milliseconds = _milliseconds(run, clips) / size
             clips = []
     if clips:

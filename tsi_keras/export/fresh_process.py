@@ -29,11 +29,11 @@ _IMPORTS = {
 def run_in_fresh_process(
     folder: str | Path, inputs: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Run all signatures of a SavedModel in an interpreter that imports TensorFlow only.
+    """Run signatures of a SavedModel in a new interpreter that imports TensorFlow only.
 
     Args:
         folder: the SavedModel.
-        inputs: by signature its only argument: uint8 `(N, T, H, W, 3)`, JPEG bytes
+        inputs: by signature to call, its only argument: uint8 `(N, T, H, W, 3)`, JPEG bytes
             `(N, T)` or serialized records `(N,)`, the last two in object arrays.
 
     Returns:
@@ -42,7 +42,7 @@ def run_in_fresh_process(
     Raises:
         ParityError: the process failed; the message ends with its last words.
     """
-    done = measure_apart("saved_model", folder, inputs)
+    done = _run("saved_model", folder, inputs, measure=False)
     return {key: figures["outputs"] for key, figures in done["signatures"].items()}
 
 
@@ -66,8 +66,20 @@ def measure_apart(
         fewer clips than a batch), medians after a warm-up.
 
     Raises:
-        ParityError: the process failed; the message ends with its last words.
+        ParityError: the process failed; the message ends with its last words. So it does
+            when the SavedModel has a signature that `inputs` lacks.
     """
+    return _run(runtime, path, inputs, measure=True)
+
+
+def _run(
+    runtime: str,
+    path: str | Path,
+    inputs: Mapping[str, Iterable[Any]],
+    *,
+    measure: bool,
+) -> dict[str, Any]:
+    """See `measure_apart`; without `measure` no times, and of these signatures only."""
     with tempfile.TemporaryDirectory() as temporary:
         job, result = Path(temporary, "job"), Path(temporary, "result")
         description = {
@@ -76,6 +88,7 @@ def measure_apart(
             "inputs": _write_clips(Path(temporary), inputs),
             "batch": BATCH,
             "threads": available_cores(),
+            "measure": measure,
         }
         job.write_bytes(pickle.dumps(description))
         # As text, so that nothing beside the program can be imported.
