@@ -1,6 +1,7 @@
 """Export a trained model as a SavedModel for TF Serving, checked against Keras."""
 
 import argparse
+from collections.abc import Callable
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
@@ -11,10 +12,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipelines.export",
         description=__doc__,
-        epilog="Writes OUTPUT/NAME/VERSION/ (signatures serving_default and "
-        "serve_jpeg), and labels.txt and parity.json beside it. Exit status: 0 when "
-        "the export gives the model's logits, 1 when it does not (nothing is left "
-        "behind), 2 on bad input.",
+        epilog="Writes OUTPUT/NAME/VERSION/ (signatures serving_default, serve_jpeg and "
+        "serve_example, and warm-up requests), and beside it labels.txt, parity.json and "
+        "serving/ with TF Serving's configuration, whose first lines tell how to start "
+        "the server. Exit status: 0 when the export gives the model's logits, 1 when it "
+        "does not (nothing is left behind), 2 on bad input.",
     )
     add = parser.add_argument
     add(
@@ -40,12 +42,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="version folder; TF Serving serves the highest (default: %(default)s)",
     )
-    add("--overwrite", action="store_true", help="replace the version if it exists")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace the version if it exists, and edited files in serving/",
+    )
     add(
         "--data",
         metavar="DATA",
         help="folder written by pipelines.prepare, whose clips export and model are "
-        "compared on (default: none, compare on random noise)",
+        "compared on and the server is warmed up with (default: none, compare on random "
+        "noise)",
     )
     add(
         "--split",
@@ -59,7 +66,32 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clips to compare on (default: %(default)s)",
     )
+    _add_saved_model_options(add)
     return parser
+
+
+def _add_saved_model_options(add: Callable[..., argparse.Action]) -> None:
+    """What can be done to the SavedModel."""
+    add(
+        "--weights",
+        default="float32",
+        metavar="TYPE",
+        help="float16 or bfloat16 store the kernels in half the room and compute in "
+        "float32; how far that moves the logits is measured and printed (default: "
+        "%(default)s)",
+    )
+    add(
+        "--fold-bn",
+        action="store_true",
+        help="fold batch normalisation into the convolutions: faster, logits differ by "
+        "rounding (about 5e-6 of the largest; more than 1e-4 in all is not exported)",
+    )
+    add(
+        "--no-warmup",
+        action="store_true",
+        help="leave out the requests that TF Serving replays while it loads the model "
+        "(they need pip install 'tsi_keras[serving]')",
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     # Imported late so that --help answers at once.
     from tsi_keras.export.parity import ParityError
-    from tsi_keras.export.parity import print_parity
     from tsi_keras.export.saved_model import export_saved_model
+    from tsi_keras.export.saved_model import print_export
     from tsi_keras.utils.console import errors
 
     try:
@@ -80,12 +112,15 @@ def main(argv: list[str] | None = None) -> int:
             data_dir=args.data,
             split=args.split,
             clips=args.clips,
+            weights=args.weights,
+            fold_bn=args.fold_bn,
+            warmup=not args.no_warmup,
             overwrite=args.overwrite,
         )
     except ParityError as error:
         errors.print(f"error: not exported: {error}", markup=False, style="red")
         return 1
-    print_parity(folder)
+    print_export(folder)
     return 0
 
 

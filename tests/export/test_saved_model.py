@@ -42,7 +42,7 @@ signatures = tf.saved_model.load(folder).signatures
 serve, serve_jpeg = signatures["serving_default"], signatures["serve_jpeg"]
 results = {"names": sorted(signatures)}
 for name, signature in signatures.items():
-    spec = signature.structured_input_signature[1]["frames"]
+    (spec,) = signature.structured_input_signature[1].values()
     results[name + " in"] = f"{spec.dtype.name} {spec.shape}"
     for key, output in signature.structured_outputs.items():
         results[f"{name} {key}"] = f"{output.dtype.name} {output.shape}"
@@ -56,40 +56,10 @@ np.savez(outputs, **results)
 """
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("export") / "data", range(5))
-
-
-@pytest.fixture(scope="module")
-def model():
-    """Both modules of TSI, with the alignment's own gradient and its loop."""
-    options = {"sme": {"reduction": 4}}
-    return tiny_model("tsi", stages=(2,), blocks="first", temporal_options=options)
-
-
-@pytest.fixture(scope="module")
-def run_folder(model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "my_run"
-    folder.mkdir()
-    model.save(folder / "best.keras")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def exported(run_folder, data, tmp_path_factory):
-    """The command's own export, version 3 under the name of the run."""
-    output = tmp_path_factory.mktemp("exports")
-    arguments = ["--model", str(run_folder), "--output", str(output)]
-    arguments += ["--data", str(data), "--version", "3", "--clips", "4"]
-    assert run(command.main, arguments) == 0
-    return output / "my_run" / "3"
-
-
 def test_folder_is_that_of_the_contract(exported):
     beside = {path.name for path in exported.parent.iterdir()}
-    assert beside == {"3", "labels.txt", "parity.json"}
-    assert {"saved_model.pb", "variables", "assets"} <= {
+    assert beside == {"3", "labels.txt", "parity.json", "serving"}
+    assert {"saved_model.pb", "variables", "assets", "assets.extra"} <= {
         path.name for path in exported.iterdir()
     }
     for labels in (exported / "assets/labels.txt", exported.parent / "labels.txt"):
@@ -108,6 +78,11 @@ def test_parity_is_written_and_names_its_clips(exported, data):
     assert parity["clips"] == [f"video {n}" for n in range(4)]
     assert parity["data"]["fingerprint"] == load_dataset_info(data).fingerprint
     assert len(parity["model"]["sha256"]) == 64
+    assert parity["export"] == {
+        "weights": "float32",
+        "warmup_requests": 5,
+        "folded_batch_norms": 0,
+    }
     for name in ("serving_default", "serve_jpeg"):
         assert parity["signatures"][name]["max_difference"] <= 1e-4
         assert parity["signatures"][name]["top1_agreement"] == 1
@@ -152,9 +127,11 @@ def test_process_without_tsi_keras_gives_the_logits(exported, model, tmp_path):
 
 
 def _check_signatures(results):
-    assert results["names"].tolist() == ["serve_jpeg", "serving_default"]
-    assert results["serving_default in"] == "uint8 (None, 4, None, None, 3)"
-    assert results["serve_jpeg in"] == "string (None, 4)"
+    names = ["serve_example", "serve_jpeg", "serving_default"]
+    assert results["names"].tolist() == names
+    assert results["serving_default in"] == "uint8 (None, None, None, None, 3)"
+    assert results["serve_jpeg in"] == "string (None, None)"
+    assert results["serve_example in"] == "string (None,)"
     for name in ("serving_default", "serve_jpeg"):
         assert results[f"{name} logits"] == "float32 (None, 7)"
         assert results[f"{name} probabilities"] == "float32 (None, 7)"
@@ -205,6 +182,7 @@ def test_other_labels_need_another_name(exported):
         "3",
         "labels.txt",
         "parity.json",
+        "serving",
     ]
 
 
@@ -223,12 +201,13 @@ def test_overwrite_and_second_version(exported, monkeypatch, tmp_path):
         "2",
         "labels.txt",
         "parity.json",
+        "serving",
     ]
     parity = json.loads((tmp_path / "m/parity.json").read_text())
     assert sorted(parity["versions"]) == ["1", "2"]
 
 
-def _write_marker(model, folder, options):
+def _write_marker(model, folder, options, weights):
     """Another content each time."""
     folder.mkdir()
     (folder / "saved_model.pb").write_text(os.urandom(8).hex())
@@ -239,10 +218,10 @@ def test_difference_is_found_and_leaves_nothing(data, tmp_path, monkeypatch, cap
     model.save(tmp_path / "tiny.keras")
     write = saved_model.write_saved_model
 
-    def write_another_model(model, folder, options):
+    def write_another_model(model, folder, options, weights):
         bias = model.get_layer("classifier").bias
         bias.assign_add([3e-4, 0, 0, 0, 0, 0, 0])
-        write(model, folder, options)
+        write(model, folder, options, weights=weights)
         bias.assign_sub([3e-4, 0, 0, 0, 0, 0, 0])
 
     monkeypatch.setattr(saved_model, "write_saved_model", write_another_model)
@@ -252,6 +231,53 @@ def test_difference_is_found_and_leaves_nothing(data, tmp_path, monkeypatch, cap
     message = capsys.readouterr().err
     assert "not exported: the logits of `serving_default` differ" in message
     assert list(output.iterdir()) == []
+
+
+def test_difference_by_folding_says_what_helps(data, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ParityError("they differ")
+
+    monkeypatch.setattr(saved_model, "write_saved_model", _write_marker)
+    monkeypatch.setattr(saved_model, "measure_parity", fail)
+    tiny_model("none").save(tmp_path / "tiny.keras")
+    given = ["--model", str(tmp_path / "tiny.keras"), "--no-warmup", "--fold-bn"]
+    assert run(command.main, [*given, "--output", str(tmp_path / "out")]) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "they differ. The order of its sums" in message
+    assert "without it the export computes as the model does" in message
+
+
+def test_model_that_cannot_be_folded(model, tmp_path, monkeypatch):
+    def fail(model):
+        raise ValueError("the layer 'x' cannot be copied.")
+
+    monkeypatch.setattr(saved_model, "fold_batch_norm", fail)
+    with pytest.raises(InputError, match="`--fold-bn` cannot be done .* layer 'x'"):
+        export_saved_model(model, tmp_path / "out", fold_bn=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_are_recorded(small_export):
+    _, folder = small_export
+    parity = json.loads((folder.parent / "parity.json").read_text())["versions"]["1"]
+    assert parity["export"] == {
+        "weights": "float16",
+        "warmup_requests": 0,
+        "folded_batch_norms": 20,
+    }
+    assert parity["source"] == "random"
+    assert parity["signatures"]["serving_default"]["max_difference"] <= 1e-4
+    assert 1e-4 < parity["rounding"]["max_difference"] < 1
+    assert not (folder / "assets.extra").exists()
+
+
+def test_assets_belong_to_the_model(small_export, tmp_path):
+    """Whoever loads it and saves it again has them still."""
+    _, folder = small_export
+    tf.saved_model.save(tf.saved_model.load(str(folder)), str(tmp_path / "again"))
+    for name in ("labels.txt", "preprocessing.json"):
+        again = (tmp_path / "again/assets" / name).read_bytes()
+        assert again == (folder / "assets" / name).read_bytes()
 
 
 def test_failing_process_is_a_parity_error(tmp_path, monkeypatch):
@@ -280,6 +306,7 @@ def test_random_clips_say_so():
         (["--version", "0"], "1 or more"),
         (["--clips", "0"], "1 or more"),
         (["--name", "../escape"], "--name"),
+        (["--weights", "int4"], "one of float32, float16, bfloat16"),
     ],
 )
 def test_bad_input_is_status_2(changed, message, run_folder, data, tmp_path, capsys):

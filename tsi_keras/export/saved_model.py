@@ -1,41 +1,52 @@
 """Write a classifier as a TensorFlow SavedModel that TF Serving takes as it is."""
 
-import contextlib
-import re
-import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.dataset_info import load_dataset_info
-from tsi_keras.data.preprocessing import decode_frames
-from tsi_keras.data.preprocessing import resize_and_center_crop
-from tsi_keras.data.sampling import SAMPLING_RULES
 from tsi_keras.evaluation.protocols import check_class_names
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.evaluation.report import versions
+from tsi_keras.export.assets import LABELS
+from tsi_keras.export.assets import labels_text
+from tsi_keras.export.assets import write_assets
 from tsi_keras.export.parity import ParityClips
+from tsi_keras.export.parity import ParityError
 from tsi_keras.export.parity import measure_parity
+from tsi_keras.export.parity import print_parity
 from tsi_keras.export.parity import random_clips
 from tsi_keras.export.parity import record_clips
-from tsi_keras.models.loading import CHECKPOINTS
+from tsi_keras.export.serving_files import FOLDER as SERVING
+from tsi_keras.export.serving_files import MODELS
+from tsi_keras.export.serving_files import write_serving_files
+from tsi_keras.export.signatures import build_signatures
+from tsi_keras.export.stored_weights import check_weights
+from tsi_keras.export.stored_weights import rounded_model
+from tsi_keras.export.stored_weights import rounding_effect
+from tsi_keras.export.stored_weights import stored_network
+from tsi_keras.export.version_folder import PARITY
+from tsi_keras.export.version_folder import check_target
+from tsi_keras.export.version_folder import install
+from tsi_keras.export.version_folder import model_name
+from tsi_keras.export.version_folder import record_parity
+from tsi_keras.export.version_folder import workshop
+from tsi_keras.export.warmup import check_warmup
+from tsi_keras.export.warmup import plain_clips
+from tsi_keras.export.warmup import write_warmup
+from tsi_keras.models.folding import fold_batch_norm
+from tsi_keras.models.folding import foldable_layers
 from tsi_keras.models.loading import find_model_file
 from tsi_keras.models.loading import load_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import read_json
-from tsi_keras.utils.files import write_json
 from tsi_keras.utils.files import write_text
-
-LABELS = "labels.txt"
-PREPROCESSING = "preprocessing.json"
-PARITY = "parity.json"
 
 
 def export_saved_model(
@@ -47,21 +58,31 @@ def export_saved_model(
     data_dir: str | Path | None = None,
     split: str = "val",
     clips: int = 8,
+    weights: str = "float32",
+    fold_bn: bool = False,
+    warmup: bool = True,
     overwrite: bool = False,
 ) -> Path:
     """Export a classifier and prove that the export does what the model does.
 
-    `<output>/<name>/<version>/` becomes a SavedModel with two signatures, both to
+    `<output>/<name>/<version>/` becomes a SavedModel with three signatures, all to
     `logits` and `probabilities`, float32 `(N, num_classes)`:
 
     - `serving_default`: `frames` uint8 `(N, T, H, W, 3)`, cropped as in the evaluation;
     - `serve_jpeg`: `frames` string `(N, T)`, JPEG files of any size, resized and
-      cropped in the graph.
+      cropped in the graph;
+    - `serve_example`: `examples` string `(N,)`, records of the prepared data or any
+      `tf.train.SequenceExample` with a video's JPEG files in `image/encoded`; T of them
+      are chosen in the graph as the evaluation does.
 
-    Its `assets/` hold `labels.txt` and `preprocessing.json`. `labels.txt` and
-    `parity.json` (one entry per version) stand beside the version folder. The folder
-    appears under its name only after the SavedModel, loaded in a new process that
-    imports TensorFlow only, has given the logits of the Keras model.
+    Requests that do not fit, an empty batch and broken files are errors that name the
+    problem; the next request is answered as ever.
+
+    Its `assets/` hold `labels.txt` and `preprocessing.json`, its `assets.extra/` the
+    warm-up requests. `labels.txt`, `parity.json` (one entry per version) and `serving/`
+    with the configuration files of TF Serving stand beside the version folder. The
+    folder appears under its name only after the SavedModel, loaded in a new process
+    that imports TensorFlow only, has given the logits of the Keras model.
 
     Args:
         model: a classifier, or a RUN folder or `.keras` file to load one from.
@@ -69,18 +90,26 @@ def export_saved_model(
         name: folder of this model; by default that of the run, the stem of the file,
             or the name of the model.
         version: version folder, 1 or more; TF Serving serves the highest.
-        data_dir: prepared data whose videos the comparison uses; without it the
-            comparison uses noise, and `parity.json` says so.
+        data_dir: prepared data whose videos the comparison and the warm-up use; without
+            it the comparison uses noise, and `parity.json` says so.
         split: split of `data_dir`.
         clips: how many clips are compared.
-        overwrite: replace the version if it exists.
+        weights: `"float16"` and `"bfloat16"` store the kernels in half the room; they
+            become float32 in the graph. The export is then compared with the model of
+            rounded weights, and `parity.json` says under `rounding` how far that one is
+            from the original.
+        fold_bn: fold BN into the convolutions, see `models.folding`. Faster, but the
+            logits differ by rounding, which models of large logits may not pass.
+        warmup: write requests that TF Serving replays while it loads the version.
+        overwrite: replace the version if it exists, and edited files in `serving/`.
 
     Returns:
         The version folder.
 
     Raises:
-        InputError: model, data, name or version cannot be used, the version exists,
-            or other versions of that name have other labels.
+        InputError: model, data, name, version or weights cannot be used, the version
+            exists, other versions of that name have other labels, or the package for
+            the warm-up requests is missing.
         ParityError: the SavedModel does not reproduce the model's logits; nothing is
             left behind.
 
@@ -96,131 +125,78 @@ def export_saved_model(
             "`--version` and `--clips` must be 1 or more. "
             f"Received: {version} and {clips}"
         )
+    check_weights(weights)
+    if warmup:
+        check_warmup()
     source = None
     if isinstance(model, str | Path):
         source, model = find_model_file(model), load_classifier(model)
     options = clip_options(model)
-    target = Path(output).expanduser().absolute() / _name(name, source, model)
-    _check_target(target, version, _labels(model), overwrite=overwrite)
+    name = model_name(name, source, model)
+    target = Path(output).expanduser().absolute() / name
+    check_target(target, version, labels_text(model), overwrite=overwrite)
     chosen = _parity_clips(model, options, data_dir, split, clips)
-    with _workshop(target) as workshop:
-        folder = workshop / "model"
-        write_saved_model(model, folder, options)
-        parity = measure_parity(model, folder, chosen, options)
-        parity |= _provenance(model, source, folder)
-        _install(folder, target / str(version))
-        write_text(target / LABELS, _labels(model))
-        write_json(target / PARITY, _with_version(target / PARITY, version, parity))
+    served = _folded(model) if fold_bn else model
+    with workshop(target) as shop:
+        folder = shop / "model"
+        write_saved_model(served, folder, options, weights=weights)
+        facts = {"weights": weights, "warmup_requests": 0}
+        facts["folded_batch_norms"] = len(foldable_layers(model)) if fold_bn else 0
+        if warmup:
+            jpegs = _warmup_clips(chosen, options)
+            facts["warmup_requests"] = write_warmup(folder, name, jpegs, options)
+        parity = _compare(model, served, folder, chosen, options, weights)
+        parity |= _provenance(model, source, folder) | {"export": facts}
+        install(folder, target / str(version))
+        write_text(target / LABELS, labels_text(model))
+        write_serving_files(target, name, overwrite=overwrite)
+        record_parity(target, version, parity)
     return target / str(version)
 
 
 def write_saved_model(
-    model: VideoClassifier, folder: str | Path, options: ClipOptions
+    model: VideoClassifier,
+    folder: str | Path,
+    options: ClipOptions,
+    *,
+    weights: str = "float32",
 ) -> None:
     """Write the bare SavedModel with its assets; `export_saved_model` also checks it.
 
     Args:
         model: the classifier.
         folder: a new folder.
-        options: clip length and sizes.
+        options: clip length, sizes and sampling.
+        weights: see `export_saved_model`.
+
+    Raises:
+        InputError: unknown `weights`, or float16 cannot hold one.
     """
-    folder = Path(folder)
-    archive = keras.export.ExportArchive()
-    # Traced functions with their signatures; the archive finds the variables itself.
-    for name, function in _endpoints(model, options).items():
-        archive.add_endpoint(name, function)
+    network = stored_network(model, weights)
+    signatures = build_signatures(network, options, model.input_shape[2:4])
+    root = tf.Module()
+    for name, function in signatures.items():
+        setattr(root, name, function)
+    # What the network computes with and nothing else, be it the model's or smaller.
+    used = signatures["serving_default"].get_concrete_function().variables
+    root.network_variables = list(used)
     # Serving needs no gradients; the layers' own would be traced and stored.
     save_options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    archive.write_out(str(folder), options=save_options, verbose=False)
-    write_text(folder / "assets" / LABELS, _labels(model))
-    write_json(folder / "assets" / PREPROCESSING, _preprocessing(model, options))
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, path in write_assets(model, Path(temporary), options).items():
+            setattr(root, name, tf.saved_model.Asset(str(path)))
+        tf.saved_model.save(root, str(folder), signatures, save_options)
 
 
-def _endpoints(
-    model: VideoClassifier, options: ClipOptions
-) -> dict[str, tf.types.experimental.GenericFunction]:
-    """The traced functions behind the signatures; the second calls the first."""
-    num_frames, size = options.num_frames, options.crop_size
-    height, width = model.input_shape[2:4]
-    clips = tf.TensorSpec((None, num_frames, height, width, 3), tf.uint8, "frames")
-    files = tf.TensorSpec((None, num_frames), tf.string, "frames")
-
-    @tf.function(input_signature=[clips], autograph=False)
-    def serving_default(frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(frames, training=False)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
-
-    def one_frame(jpeg: tf.Tensor) -> tf.Tensor:
-        # One by one: the frames of a request need not be equal in size.
-        return resize_and_center_crop(
-            decode_frames(jpeg[None]), short_side=options.short_side, crop_size=size
-        )[0]
-
-    # The traced function: calling the other one here would trace the model again.
-    serve_clips = serving_default.get_concrete_function()
-
-    @tf.function(input_signature=[files], autograph=False)
-    def serve_jpeg(frames: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels = tf.map_fn(
-            one_frame,
-            tf.reshape(frames, [-1]),
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
-        )
-        return serve_clips(tf.reshape(pixels, (-1, num_frames, size, size, 3)))
-
-    serve_jpeg.get_concrete_function()
-    return {"serving_default": serving_default, "serve_jpeg": serve_jpeg}
-
-
-def _labels(model: VideoClassifier) -> str:
-    """One class name per line; plain numbers if the model knows no names."""
-    names = model.class_names or map(str, range(model.num_classes))
-    return "".join(f"{name}\n" for name in names)
-
-
-def _preprocessing(model: VideoClassifier, options: ClipOptions) -> dict[str, Any]:
-    """What a client must do to frames before it sends them."""
-    return {
-        **model.preprocessing,
-        "num_frames": options.num_frames,
-        "sampling": options.sampling,
-        "frames": SAMPLING_RULES[options.sampling],
-        "serving_default": "RGB uint8 (N, T, H, W, 3): short side resized to "
-        "short_side (bilinear, antialiased), centre square of crop_size",
-        "serve_jpeg": "JPEG files (N, T) of any size; resized and cropped in the model",
-        "normalization": "inside the model",
-    }
-
-
-def _name(name: str | None, source: Path | None, model: VideoClassifier) -> str:
-    """Folder name of the model, checked."""
-    if name is None:
-        name = model.name
-        if source is not None:
-            is_run = source.name in CHECKPOINTS
-            name = source.resolve().parent.name if is_run else source.stem
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+def _folded(model: VideoClassifier) -> VideoClassifier:
+    """The model with BN in its convolutions."""
+    try:
+        return fold_batch_norm(model)
+    except ValueError as error:
         raise InputError(
-            "`--name` must consist of letters, digits, '_', '-' and '.' and not begin "
-            f"with '.' or '-'. Received: {name!r}"
-        )
-    return name
-
-
-def _check_target(target: Path, version: int, labels: str, *, overwrite: bool) -> None:
-    """Refuse to replace what exists or to mix label sets; writes nothing."""
-    if (target / str(version)).exists() and not overwrite:
-        raise InputError(
-            f"{target / str(version)} exists; nothing was written. Choose another "
-            "--version or --name, or add --overwrite to replace it."
-        )
-    beside = target / LABELS
-    others = [p for p in target.glob("[0-9]*") if p.name != str(version)]
-    if others and beside.is_file() and beside.read_text("utf-8") != labels:
-        raise InputError(
-            f"{beside} belongs to versions with other class names; choose another "
-            "--name for this model."
-        )
+            f"`--fold-bn` cannot be done with {model.name!r}: {error} Export it without "
+            "the option."
+        ) from error
 
 
 def _parity_clips(
@@ -238,29 +214,33 @@ def _parity_clips(
     return record_clips(info, split, count, options)
 
 
-@contextlib.contextmanager
-def _workshop(target: Path) -> Iterator[Path]:
-    """A folder beside the versions that vanishes, and `target` too if still empty."""
+def _warmup_clips(chosen: ParityClips, options: ClipOptions) -> list[list[bytes]]:
+    """Real clips if there are some; noise would be large."""
+    return chosen.jpegs if chosen.source == "records" else plain_clips(options)
+
+
+def _compare(
+    model: VideoClassifier,
+    served: VideoClassifier,
+    folder: Path,
+    chosen: ParityClips,
+    options: ClipOptions,
+    weights: str,
+) -> dict[str, Any]:
+    """The comparison with the model, or with the model of the weights as stored."""
+    reference, effect = model, {}
+    if weights != "float32":
+        reference = rounded_model(served, weights)
+        effect["rounding"] = rounding_effect(model, reference, chosen.jpegs, options)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=target))
-    except OSError as error:
-        raise InputError(
-            f"`--output` {target} cannot be written: {error.strerror}."
+        return measure_parity(reference, folder, chosen, options) | effect
+    except ParityError as error:
+        if served is model:
+            raise
+        raise ParityError(
+            f"{error}. The order of its sums is another with --fold-bn; without it the "
+            "export computes as the model does"
         ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-        if not any(target.iterdir()):
-            target.rmdir()
-
-
-def _install(folder: Path, version: Path) -> None:
-    """Move a finished SavedModel to its place; an old one steps aside until then."""
-    if version.exists():
-        version.rename(folder.with_name("replaced"))
-    folder.rename(version)
 
 
 def _provenance(
@@ -279,7 +259,22 @@ def _provenance(
     }
 
 
-def _with_version(path: Path, version: int, parity: dict[str, Any]) -> dict[str, Any]:
-    """The parity of all versions, with this one's entry renewed."""
-    entries = read_json(path)["versions"] if path.is_file() else {}
-    return {"versions": {**entries, str(version): parity}}
+def print_export(version_folder: str | Path) -> None:
+    """Print the comparison of an export, and what was done to the model for it."""
+    folder = Path(version_folder)
+    print_parity(folder)
+    report = read_json(folder.parent / PARITY)["versions"][folder.name]
+    facts, lines = report["export"], []
+    if facts["folded_batch_norms"]:
+        lines.append(f"folded: {facts['folded_batch_norms']} BN into convolutions")
+    if "rounding" in report:
+        effect = report["rounding"]
+        lines.append(
+            f"{facts['weights']} weights change the logits by up to "
+            f"{effect['max_difference']:.2e}; the top-1 class stays in "
+            f"{100 * effect['top1_agreement']:.0f} % of the clips ({report['source']})"
+        )
+    lines.append(f"warm-up requests: {facts['warmup_requests'] or 'none'}")
+    lines.append(f"to serve it: {folder.parent / SERVING / MODELS}")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
