@@ -1,11 +1,13 @@
-"""Does the exported model say what the Keras model says? Measured, on real clips."""
+"""Does every export say what the Keras model says, and at what cost? Measured, on clips.
 
-import os
-import pickle
-import subprocess
-import sys
+Each form of the model answers the same clips in a process of its own, on the CPU: Keras,
+all signatures of the SavedModel, every TFLite file.
+"""
+
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,249 +15,184 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.dataset_info import DatasetInfo
-from tsi_keras.data.preprocessing import decode_frames
-from tsi_keras.data.preprocessing import resize_and_center_crop
-from tsi_keras.data.records import parse_record
-from tsi_keras.data.sampling import clip_indices
-from tsi_keras.evaluation.protocols import first_sentence
+from tsi_keras.export.fresh_process import BATCH
+from tsi_keras.export.fresh_process import available_cores
+from tsi_keras.export.fresh_process import measure_apart
+from tsi_keras.export.fresh_process import run_in_fresh_process
+from tsi_keras.export.parity_clips import ParityClips
+from tsi_keras.export.parity_clips import random_clips
+from tsi_keras.export.parity_clips import record_clips
+from tsi_keras.export.parity_report import print_parity
+from tsi_keras.export.parity_rules import THRESHOLDS
+from tsi_keras.export.parity_rules import ParityError
+from tsi_keras.export.parity_rules import Threshold
+from tsi_keras.export.parity_rules import compare_logits
+from tsi_keras.export.parity_rules import complaint
+from tsi_keras.export.parity_rules import thresholds_for
+from tsi_keras.export.parity_rules import top1_margins
 from tsi_keras.models.video_classifier import VideoClassifier
-from tsi_keras.utils.console import console
-from tsi_keras.utils.console import print_table
-from tsi_keras.utils.errors import InputError
-from tsi_keras.utils.files import read_json
 
-TOLERANCE = 1e-4
-_BATCH = 4
-_PROGRAM = Path(__file__).with_name("_fresh_process.py")
+__all__ = [
+    "THRESHOLDS",
+    "TOLERANCE",
+    "ParityClips",
+    "ParityError",
+    "measure_parity",
+    "print_parity",
+    "random_clips",
+    "record_clips",
+    "run_in_fresh_process",
+]
 
-
-class ParityError(RuntimeError):
-    """The exported model does not do what the Keras model does."""
-
-
-@dataclass(frozen=True)
-class ParityClips:
-    """Clips to compare on, as JPEG frames.
-
-    Attributes:
-        source: "records" or "random".
-        ids: one name per clip.
-        jpegs: per clip a list of T JPEG files.
-        data: the data set and split the records came from, or None.
-    """
-
-    source: str
-    ids: list[str]
-    jpegs: list[list[bytes]]
-    data: dict[str, str] | None = None
-
-
-def record_clips(
-    info: DatasetInfo, split: str, count: int, options: ClipOptions
-) -> ParityClips:
-    """Return the evaluation's clips of the first `count` videos of a split.
-
-    Args:
-        info: the data set.
-        split: name of the split.
-        count: how many clips; fewer if the split is smaller.
-        options: frames per clip and their sampling.
-
-    Raises:
-        InputError: the split or a shard is missing, or a record is damaged.
-    """
-    records = tf.data.TFRecordDataset(info.shard_paths(split)).map(parse_record)
-    ids, jpegs = [], []
-    try:
-        for record in records.take(count).as_numpy_iterator():
-            [chosen] = clip_indices(
-                len(record["frames"]), options.num_frames, options.sampling
-            )
-            ids.append(record["id"].decode("utf-8"))
-            jpegs.append([record["frames"][i] for i in chosen])
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"The {split!r} records in {info.folder} cannot be read: "
-            f"{first_sentence(error)}; prepare the data set again with --overwrite."
-        ) from error
-    data = {
-        "folder": str(info.folder),
-        "split": split,
-        "fingerprint": info.fingerprint,
-    }
-    return ParityClips("records", ids, jpegs, data)
-
-
-def random_clips(options: ClipOptions, count: int, *, seed: int = 0) -> ParityClips:
-    """Return clips of uniform noise, for an export without data at hand.
-
-    Args:
-        options: clip length and sizes; frames are a third wider than high.
-        count: how many clips.
-        seed: of the noise.
-    """
-    rng = np.random.default_rng(seed)
-    size = (options.short_side, options.short_side * 4 // 3, 3)
-
-    def frame() -> bytes:
-        noise = rng.integers(256, size=size, dtype=np.uint8)
-        return tf.io.encode_jpeg(noise, quality=95).numpy()
-
-    jpegs = [[frame() for _ in range(options.num_frames)] for _ in range(count)]
-    return ParityClips("random", [f"random {i}" for i in range(count)], jpegs)
+TOLERANCE = THRESHOLDS["float32"].max_difference
 
 
 def measure_parity(
-    model: VideoClassifier, folder: str | Path, clips: ParityClips, options: ClipOptions
+    model: VideoClassifier,
+    folder: str | Path,
+    clips: ParityClips,
+    options: ClipOptions,
+    *,
+    tflite: Mapping[str, str | Path] | None = None,
+    weights: str = "float32",
+    min_agreement: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Compare a SavedModel, loaded in a fresh process, with its Keras model.
+    """Compare a SavedModel and TFLite files with their Keras model.
 
-    Both compute on the CPU, so that the comparison is about the export and not about
-    the arithmetic of a device. `serve_jpeg` gets the JPEG frames, `serving_default`
-    and the Keras model get them decoded, resized and cropped as in the evaluation.
+    Each runs in a new process that imports TensorFlow only (Keras': tsi_keras too), on
+    the CPU, so that the comparison is about the export and not about the arithmetic of a
+    device. `serve_jpeg` gets the JPEG frames, `serve_example` the records, everyone else
+    the frames decoded, resized and cropped as in the evaluation.
 
     Args:
         model: the Keras model.
         folder: the SavedModel.
         clips: what to compare on.
         options: clip length and sizes.
+        tflite: TFLite files by kind, keys of `THRESHOLDS`.
+        weights: how the SavedModel keeps its weights, a key of `THRESHOLDS`.
+        min_agreement: other limits than those of `THRESHOLDS` for some kinds.
 
     Returns:
-        JSON-ready: source and names of the clips, tolerance, and per signature the
-        maximum and mean difference of the logits and the top-1 agreement.
+        JSON-ready. `keras`, `saved_model` and `tflite` (by kind) tell `runtime`,
+        `bytes` on disk and `memory` of the process; `keras`, `signatures` (by name) and
+        `tflite` the times (see `measure_apart`); the last two the comparison (see
+        `compare_logits`). `required` holds the thresholds of the kinds compared.
 
     Raises:
-        ParityError: the SavedModel cannot be run without tsi_keras, or some logits
-            differ by more than `TOLERANCE` or are not finite.
+        ParityError: an export cannot be run without tsi_keras, misses its threshold,
+            or gives logits that are not finite; `report` tells all figures.
+        InputError: `min_agreement` cannot be asked for.
+
+    Example:
+        ```python
+        options = clip_options(model)
+        clips = record_clips(load_dataset_info("data/demo"), "test", 100, options)
+        files = {"int8": "saved_models/demo/model_int8.tflite"}
+        report = measure_parity(model, "saved_models/demo/1", clips, options, tflite=files)
+        print(report["tflite"]["int8"]["top1_agreement"])
+        ```
     """
-    frames = np.stack([_clip(jpegs, options) for jpegs in clips.jpegs])
-    jpegs = np.array(clips.jpegs, dtype=object)
-    expected = _keras_logits(model, frames)
-    answers = run_in_fresh_process(
-        folder, {"serving_default": frames, "serve_jpeg": jpegs}
-    )
-    signatures = {
-        name: _difference(expected, outputs["logits"])
-        for name, outputs in answers.items()
+    limits = thresholds_for(clips.source, min_agreement)
+    inputs = clips.inputs(options)
+    expected, keras_figures = _keras(model, inputs["serving_default"])
+    saved_model, signatures = _saved_model(folder, inputs)
+    files = {
+        kind: _tflite(Path(path), inputs["serving_default"])
+        for kind, path in (tflite or {}).items()
     }
+    kinds = [*((weights, figures) for figures in signatures.values()), *files.items()]
+    for kind, figures in kinds:
+        logits = figures.pop("outputs")["logits"]
+        figures |= {"kind": kind, **compare_logits(expected, logits, clips.ids)}
     report = {
         "source": clips.source,
         "data": clips.data,
         "clips": clips.ids,
         "tolerance": TOLERANCE,
-        "process": "new interpreter that imports TensorFlow only, on the CPU",
+        "required": {kind: asdict(limits[kind]) for kind, _ in kinds},
+        "process": "a new one for each export that imports its runtime only, on the CPU",
+        "cores": available_cores(),
+        "batch": BATCH,
+        "keras": keras_figures,
+        "saved_model": saved_model,
         "signatures": signatures,
+        "tflite": files,
     }
-    _require_parity(report)
+    _require_parity(report, limits)
     return report
 
 
-def run_in_fresh_process(
-    folder: str | Path, inputs: dict[str, np.ndarray]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Run signatures of a SavedModel in a new interpreter that imports TensorFlow only.
+def _saved_model(
+    folder: str | Path, inputs: Mapping[str, Iterable]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Figures of the SavedModel, and answers and times by signature."""
+    done = measure_apart("saved_model", folder, inputs)
+    signatures = done.pop("signatures")
+    return {"bytes": _size(Path(folder)), **done}, signatures
 
-    Args:
-        folder: the SavedModel.
-        inputs: by signature the argument `frames`: uint8 `(N, T, H, W, 3)`, or JPEG
-            bytes `(N, T)` in an object array.
 
-    Returns:
-        By signature the outputs, `(N, ...)` each.
+def _tflite(path: Path, frames: Iterable) -> dict[str, Any]:
+    """Figures and answers of a TFLite file."""
+    done = measure_apart("tflite", path, {"tflite": frames})
+    [answers] = done.pop("signatures").values()
+    return {"file": path.name, "bytes": _size(path), **done, **answers}
 
-    Raises:
-        ParityError: the process failed; the message ends with its last words.
+
+def _keras(
+    model: VideoClassifier, frames: Iterable
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Logits (N, K) and figures of the Keras model, saved and loaded elsewhere.
+
+    A model with layers that tsi_keras does not know cannot be loaded there; it answers
+    here, and its time and memory are not measured.
     """
-    batches = {
-        name: [value[i : i + _BATCH] for i in range(0, len(value), _BATCH)]
-        for name, value in inputs.items()
-    }
     with tempfile.TemporaryDirectory() as temporary:
-        source, target = Path(temporary, "inputs"), Path(temporary, "outputs")
-        source.write_bytes(pickle.dumps(batches))
-        # As text, so that nothing beside the program can be imported. No GPU: the
-        # present process may hold all of its memory.
-        program = [sys.executable, "-c", _PROGRAM.read_text("utf-8")]
-        done = subprocess.run(
-            [*program, str(Path(folder).absolute()), str(source), str(target)],
-            cwd=temporary,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise ParityError(
-                f"{folder} cannot be run in a process that imports TensorFlow only "
-                f"(exit status {done.returncode}): {last}"
-            )
-        return pickle.loads(target.read_bytes())
+        path = Path(temporary, "model.keras")
+        model.save(path)
+        try:
+            done = measure_apart("keras", path, {"keras": frames})
+        except ParityError as error:
+            logits = _logits_here(model, frames)
+            figures = {"not_measured": str(error).replace(str(path), "the model")}
+        else:
+            [answers] = done.pop("signatures").values()
+            logits = answers.pop("outputs")["logits"]
+            figures = {"bytes": _size(path), **done, **answers}
+    margin = float(np.median(top1_margins(logits)))
+    return logits, {**figures, "median_top1_margin": margin}
 
 
-def _clip(jpegs: list[bytes], options: ClipOptions) -> np.ndarray:
-    """Evaluation frames uint8 (T, S, S, 3) of JPEG frames."""
-    return resize_and_center_crop(
-        decode_frames(tf.constant(jpegs)),
-        short_side=options.short_side,
-        crop_size=options.crop_size,
-    ).numpy()
-
-
-def _keras_logits(model: VideoClassifier, frames: np.ndarray) -> np.ndarray:
+def _logits_here(model: VideoClassifier, frames: Iterable) -> np.ndarray:
     """Logits (N, K) of uint8 clips, computed in a graph on the CPU.
 
     In a graph as `predict` and `evaluate` do it: eager arithmetic rounds differently,
     by some 3e-6 of the largest logit in a ResNet-50.
     """
     run = tf.function(lambda batch: model(batch, training=False), autograph=False)
-    shape = tf.TensorSpec((None, *frames.shape[1:]), tf.uint8)
-    batches = [frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH)]
     with tf.device("/CPU:0"):
-        logits = run.get_concrete_function(shape)
-        return np.concatenate([logits(tf.constant(batch)) for batch in batches])
+        return np.concatenate([run(tf.constant(clip[None])) for clip in frames])
 
 
-def _difference(expected: np.ndarray, actual: np.ndarray) -> dict[str, float]:
-    """How far two sets of logits (N, K) are apart."""
-    gap = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
-    same = expected.argmax(axis=1) == actual.argmax(axis=1)
-    return {
-        "max_difference": float(gap.max()),
-        "mean_difference": float(gap.mean()),
-        "top1_agreement": float(same.mean()),
-    }
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _require_parity(report: dict[str, Any]) -> None:
-    """Raise ParityError unless every signature is within the tolerance."""
-    for name, figures in report["signatures"].items():
-        gap = figures["max_difference"]
-        # Written so that NaN fails.
-        if not gap <= TOLERANCE:
-            raise ParityError(
-                f"the logits of `{name}` differ from those of the Keras model by up to "
-                f"{gap:.3g} on {len(report['clips'])} clips ({report['source']}); at "
-                f"most {TOLERANCE:g} is allowed"
-            )
-
-
-def print_parity(version_folder: str | Path) -> None:
-    """Print what the `parity.json` beside a version folder says about it."""
-    folder = Path(version_folder)
-    report = read_json(folder.parent / "parity.json")["versions"][folder.name]
-    rows = [
-        (
-            name,
-            len(report["clips"]),
-            f"{figures['max_difference']:.2e}",
-            f"{figures['mean_difference']:.2e}",
-            f"{100 * figures['top1_agreement']:.0f} %",
-        )
-        for name, figures in report["signatures"].items()
+def _require_parity(report: dict[str, Any], limits: Mapping[str, Threshold]) -> None:
+    """Raise ParityError unless every export is within its threshold."""
+    clips = len(report["clips"])
+    checked = {f"`{name}`": f for name, f in report["signatures"].items()}
+    checked |= {figures["file"]: figures for figures in report["tflite"].values()}
+    found = [
+        complaint(name, figures, limits[figures["kind"]], clips)
+        for name, figures in checked.items()
     ]
-    title = f"SavedModel in a fresh process against Keras ({report['source']} clips)"
-    columns = ("signature", "clips", "max difference", "mean", "same top-1")
-    print_table(title, columns, rows)
-    size = report["saved_model_bytes"] / 1e6
-    console.print(f"exported: {folder} ({size:.1f} MB)", markup=False, soft_wrap=True)
+    if wrong := [text for text in found if text]:
+        where = f"({report['source']} clips"
+        if report["data"]:
+            where += ", {folder}, split {split}".format(**report["data"])
+        error = ParityError(f"{'; '.join(wrong)} {where})")
+        error.report = report
+        raise error
