@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(topics)
     _add_prepare(topics)
     _add_augmentation(topics)
+    _add_tflite(topics)
     return parser
 
 
@@ -125,6 +126,29 @@ def _add_augmentation(topics) -> None:
     )
     _add_common(augmentation, repeats=15)
     augmentation.set_defaults(measure=_measure_augmentation)
+
+
+def _add_tflite(topics) -> None:
+    """Sub-command `tflite`."""
+    tflite = topics.add_parser(
+        "tflite", help="latency of TFLite files of ResNet-50 networks, TSI's among them"
+    )
+    tflite.add_argument(
+        "--threads",
+        nargs="+",
+        type=int,
+        default=[2, 1],
+        metavar="N",
+        help="threads of the interpreter; several are measured one after the other "
+        "(default: 2 1)",
+    )
+    tflite.add_argument(
+        "--kind",
+        default="float32",
+        help="float32, float16, dynamic or int8 (default: %(default)s)",
+    )
+    _add_common(tflite, repeats=9)
+    tflite.set_defaults(measure=_measure_tflite)
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -270,6 +294,15 @@ def _measure_augmentation(args: argparse.Namespace) -> None:
     _write(output, "augmentation", rows)
 
 
+def _measure_tflite(args: argparse.Namespace) -> None:
+    from tsi_keras.export.benchmark_tflite import benchmark_tflite
+
+    output = _output(args)
+    rows = benchmark_tflite(args.repeats, args.threads, kind=args.kind)
+    _show(rows, "TFLite, one clip of 8 frames of 224x224")
+    _write(output, "tflite", rows)
+
+
 def _show(rows: list[dict[str, object]], title: str) -> None:
     """Rows as a table on the terminal."""
     from tsi_keras.utils.console import print_table
@@ -284,7 +317,7 @@ def _output(args: argparse.Namespace) -> Path | None:
     if args.output is None:
         return None
     inputs = [item for item in (getattr(args, "data", None),) if item is not None]
-    names = ("input_pipeline", "preparation", "augmentation")
+    names = ("input_pipeline", "preparation", "augmentation", "tflite")
     marks = [f"{name}.json" for name in names]
     from tsi_keras.utils.files import check_output
 
