@@ -1,0 +1,165 @@
+"""The REST interface of TF Serving.
+
+Reference:
+    [TF Serving's RESTful API](https://www.tensorflow.org/tfx/serving/api_rest).
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from http.client import BadStatusLine
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import requests
+
+from tsi_keras.export.serving_client import ServingClient
+from tsi_keras.export.serving_client import VersionState
+from tsi_keras.export.serving_client import expect
+
+_NOT_FOUND, _GATEWAY_TIMEOUT = 404, 504
+
+
+class RestClient(ServingClient):
+    """`ServingClient` over HTTP with JSON; keeps its connection open."""
+
+    def __init__(self, server: str, name: str, version: int | None, timeout: float):
+        super().__init__(server, name, version, timeout)
+        self._session = requests.Session()
+        self._url = f"{server.rstrip('/')}/v1/models/{quote(name, safe='')}"
+        if version is not None:
+            self._url += f"/versions/{version}"
+
+    def close(self) -> None:
+        self._session.close()
+
+    def versions(self) -> dict[int, VersionState]:
+        # Of all versions, so that an error can tell which there are.
+        url = self._url.removesuffix(f"/versions/{self.version}")
+        status, answer = self._ask("GET", url)
+        if status == _NOT_FOUND:
+            return {}
+        self._check(status, answer)
+        entries = expect(answer.get("model_version_status"), list, self, "model status")
+        return {
+            int(entry["version"]): VersionState(
+                entry["state"], entry.get("status", {}).get("error_message", "")
+            )
+            for entry in entries
+        }
+
+    def signatures(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        status, answer = self._ask("GET", f"{self._url}/metadata")
+        self._check(status, answer)
+        metadata = expect(answer.get("metadata"), dict, self, "metadata")
+        # Once as the name of the field of metadata, once as that of the map in it.
+        known = metadata.get("signature_def", {}).get("signature_def")
+        return {
+            name: {key: _shape(info) for key, info in signature["inputs"].items()}
+            for name, signature in expect(known, dict, self, "signatures").items()
+        }
+
+    def _predict(
+        self, inputs: Mapping[str, np.ndarray], signature: str
+    ) -> dict[str, np.ndarray]:
+        body = predict_body(inputs, signature)
+        status, answer = self._ask("POST", f"{self._url}:predict", body)
+        self._check(status, answer)
+        outputs = expect(answer.get("outputs"), dict, self, "named outputs")
+        try:
+            return {key: np.array(value, np.float32) for key, value in outputs.items()}
+        except (TypeError, ValueError) as error:
+            raise self._failure("strange", str(error)) from error
+
+    def _ask(
+        self, method: str, url: str, body: bytes | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of an answer."""
+        try:
+            answer = self._session.request(
+                method,
+                url,
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=self.timeout,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise self._failure(*_kind(error)) from error
+        try:
+            # Python's reader takes NaN and Infinity, as TF Serving writes them.
+            found = json.loads(answer.content)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            message = f"HTTP {answer.status_code} without a JSON object"
+            raise self._failure("strange", message)
+        return answer.status_code, found
+
+    def _check(self, status: int, answer: dict[str, Any]) -> None:
+        """Raise the error of an answer, if it is one."""
+        if status == requests.codes.ok:
+            return
+        message = str(answer.get("error", f"HTTP {status}"))
+        kinds = {_NOT_FOUND: "unknown", _GATEWAY_TIMEOUT: "late"}
+        raise self._failure(kinds.get(status, "refused"), message)
+
+
+def predict_body(inputs: Mapping[str, np.ndarray], signature: str) -> bytes:
+    """Return what is posted to `.../models/NAME:predict`.
+
+    Args:
+        inputs: by name; bytes become `{"b64": "..."}`.
+        signature: its name.
+
+    Returns:
+        JSON in the columnar format, UTF-8.
+    """
+    columns = {
+        name: _base64(value.tolist()) if value.dtype == object else value.tolist()
+        for name, value in inputs.items()
+    }
+    request = {"signature_name": signature, "inputs": columns}
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
+def _base64(value: list[Any] | bytes) -> list[Any] | dict[str, str]:
+    """Nested lists of bytes in the form TF Serving reads."""
+    if isinstance(value, list):
+        return [_base64(each) for each in value]
+    return {"b64": base64.b64encode(value).decode("ascii")}
+
+
+def _shape(info: dict[str, Any]) -> tuple[int, ...]:
+    """Of a tensor as the metadata describes it."""
+    shape = info.get("tensor_shape", {})
+    return tuple(int(dimension["size"]) for dimension in shape.get("dim", []))
+
+
+def _kind(error: requests.RequestException) -> tuple[str, str]:
+    """Kind of a failure (see `ServingClient._failure`) and what is known of it."""
+    causes = _causes(error)
+    names = {type(cause).__name__ for cause in causes}
+    last = str(getattr(causes[-1], "strerror", None) or causes[-1])
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "unreachable", "no connection in time"
+    if isinstance(error, requests.Timeout) or "TimeoutError" in names:
+        return "late", ""
+    if names & {"NewConnectionError", "NameResolutionError", "ProxyError"}:
+        return "unreachable", last
+    if type(causes[-1]) is BadStatusLine:
+        return "strange", "it does not speak HTTP"
+    return "broken", last
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error, what led to it, what led to that, and so on."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        # Both libraries wrap errors in errors: as an argument, a reason or a cause.
+        candidates = (*error.args, getattr(error, "reason", None), error.__cause__)
+        inside = [each for each in candidates if isinstance(each, BaseException)]
+        error = inside[0] if inside else None
+    return found
