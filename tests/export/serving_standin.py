@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import re
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -342,7 +341,7 @@ def _predict(model: Model, request):
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Print the addresses, then a line per prediction asked for, until it is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("export", type=Path, help="version folder of an export")
     parser.add_argument("--name", default="tiny", help="of the model")
@@ -351,7 +350,8 @@ def main() -> None:
     server = Standin(args.export, args.name, args.delay)
     server.start()
     print(server.rest, server.grpc, flush=True)
-    signal.pause()
+    while server.model.started.acquire():
+        print("asked", flush=True)
 
 
 if __name__ == "__main__":
