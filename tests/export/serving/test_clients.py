@@ -97,7 +97,11 @@ def _cut_off(jpegs):
     [
         (_broken, "serve_jpeg", "Unknown image file format|[Nn]o(t a)? JPEG"),
         (_cut_off, "serve_jpeg", "Invalid JPEG data"),
-        (lambda jpegs: {"frames": jpegs[:1, :3]}, "serve_jpeg", "requ|frames"),
+        (
+            lambda jpegs: {"frames": jpegs[:1, :3]},
+            "serve_jpeg",
+            "Input to reshape|frames",
+        ),
         (lambda jpegs: {"frames": jpegs[:4, :3]}, "serve_jpeg", "of 4 clips|frames"),
         (lambda jpegs: {"frames": jpegs[:2, :2]}, "serve_jpeg", "of 2 clips|frames"),
         (lambda jpegs: {"frames": jpegs}, "serving_default", "uint8|dtype"),
