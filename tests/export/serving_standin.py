@@ -23,7 +23,6 @@ from urllib.parse import unquote
 import grpc
 import numpy as np
 import tensorflow as tf
-from google.protobuf.json_format import MessageToDict
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
@@ -31,19 +30,14 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tests.export.standin_json import CODES
+from tests.export.standin_json import HTTP_STATUS
 from tests.export.standin_json import Refused
+from tests.export.standin_json import as_dict
 from tests.export.standin_json import columns
 from tests.export.standin_json import json_object
 from tests.export.standin_json import row_list
 from tests.export.standin_json import rows
 
-HTTP_STATUS = {
-    CODES.INVALID_ARGUMENT: 400,
-    CODES.FAILED_PRECONDITION: 400,
-    CODES.NOT_FOUND: 404,
-    CODES.UNAVAILABLE: 503,
-    CODES.INTERNAL: 500,
-}
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(:predict|/metadata)?")
 _STATES = get_model_status_pb2.ModelVersionStatus.State
 
@@ -232,7 +226,7 @@ def rest_answer(model: Model, method: str, path: str, body: bytes) -> dict:
         return _rest_prediction(model, name, version, body)
     if match[3]:
         return _rest_metadata(model, name, version)
-    return _as_dict(model.status(name, version))
+    return as_dict(model.status(name, version))
 
 
 def _rest_metadata(model: Model, name: str, version: int | None) -> dict:
@@ -241,13 +235,7 @@ def _rest_metadata(model: Model, name: str, version: int | None) -> dict:
     for key, definition in model.signatures.items():
         signatures.signature_def[key].CopyFrom(definition)
     spec = {"name": name, "signature_name": "", "version": str(model.version)}
-    return {"model_spec": spec, "metadata": {"signature_def": _as_dict(signatures)}}
-
-
-def _as_dict(message) -> dict:
-    return MessageToDict(
-        message, preserving_proto_field_name=True, including_default_value_fields=True
-    )
+    return {"model_spec": spec, "metadata": {"signature_def": as_dict(signatures)}}
 
 
 def _rest_prediction(model: Model, name: str, version: int | None, body: bytes) -> dict:

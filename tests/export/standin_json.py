@@ -8,8 +8,16 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.json_format import MessageToDict
 
 CODES = grpc.StatusCode
+HTTP_STATUS = {
+    CODES.INVALID_ARGUMENT: 400,
+    CODES.FAILED_PRECONDITION: 400,
+    CODES.NOT_FOUND: 404,
+    CODES.UNAVAILABLE: 503,
+    CODES.INTERNAL: 500,
+}
 
 
 class Refused(Exception):
@@ -126,3 +134,10 @@ def row_list(outputs: dict[str, np.ndarray]) -> list:
         return next(iter(outputs.values())).tolist()
     rows = zip(*(value.tolist() for value in outputs.values()), strict=True)
     return [dict(zip(outputs, row, strict=True)) for row in rows]
+
+
+def as_dict(message) -> dict:
+    """A message as TF Serving writes it, fields without a value included."""
+    return MessageToDict(
+        message, preserving_proto_field_name=True, including_default_value_fields=True
+    )

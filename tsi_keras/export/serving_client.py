@@ -3,7 +3,6 @@
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -267,14 +266,3 @@ def _check_versions(client: ServingClient) -> None:
             f"`--server`: model {client.name!r} on {client.server} is not ready: "
             f"{found}; wait until it is loaded, or see the log of the server."
         )
-
-
-def expect(found: Any, kind: type, client: ServingClient, what: str) -> Any:
-    """Return a part of an answer, if it is of the kind that TF Serving gives.
-
-    Raises:
-        ServingError: it is not.
-    """
-    if not isinstance(found, kind):
-        raise client._failure("strange", f"no {what} in its answer")
-    return found

@@ -6,9 +6,11 @@ Reference:
 
 import base64
 import json
+from collections.abc import Callable
 from collections.abc import Mapping
 from http.client import BadStatusLine
 from typing import Any
+from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -16,8 +18,8 @@ import requests
 
 from tsi_keras.export.serving_client import ServingClient
 from tsi_keras.export.serving_client import VersionState
-from tsi_keras.export.serving_client import expect
 
+T = TypeVar("T")
 _NOT_FOUND, _GATEWAY_TIMEOUT = 404, 504
 
 
@@ -41,24 +43,12 @@ class RestClient(ServingClient):
         if status == _NOT_FOUND:
             return {}
         self._check(status, answer)
-        entries = expect(answer.get("model_version_status"), list, self, "model status")
-        return {
-            int(entry["version"]): VersionState(
-                entry["state"], entry.get("status", {}).get("error_message", "")
-            )
-            for entry in entries
-        }
+        return self._read(_versions, answer)
 
     def signatures(self) -> dict[str, dict[str, tuple[int, ...]]]:
         status, answer = self._ask("GET", f"{self._url}/metadata")
         self._check(status, answer)
-        metadata = expect(answer.get("metadata"), dict, self, "metadata")
-        # Once as the name of the field of metadata, once as that of the map in it.
-        known = metadata.get("signature_def", {}).get("signature_def")
-        return {
-            name: {key: _shape(info) for key, info in signature["inputs"].items()}
-            for name, signature in expect(known, dict, self, "signatures").items()
-        }
+        return self._read(_signatures, answer)
 
     def _predict(
         self, inputs: Mapping[str, np.ndarray], signature: str
@@ -66,11 +56,7 @@ class RestClient(ServingClient):
         body = predict_body(inputs, signature)
         status, answer = self._ask("POST", f"{self._url}:predict", body)
         self._check(status, answer)
-        outputs = expect(answer.get("outputs"), dict, self, "named outputs")
-        try:
-            return {key: np.array(value, np.float32) for key, value in outputs.items()}
-        except (TypeError, ValueError) as error:
-            raise self._failure("strange", str(error)) from error
+        return self._read(_outputs, answer)
 
     def _ask(
         self, method: str, url: str, body: bytes | None = None
@@ -96,6 +82,14 @@ class RestClient(ServingClient):
             message = f"HTTP {answer.status_code} without a JSON object"
             raise self._failure("strange", message)
         return answer.status_code, found
+
+    def _read(self, part: Callable[[dict[str, Any]], T], answer: dict[str, Any]) -> T:
+        """A part of an answer; what is not there raises a `ServingError`."""
+        try:
+            return part(answer)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            start = f"{json.dumps(answer):.80}"
+            raise self._failure("strange", f"unexpected answer {start}") from error
 
     def _check(self, status: int, answer: dict[str, Any]) -> None:
         """Raise the error of an answer, if it is one."""
@@ -129,6 +123,33 @@ def _base64(value: list[Any] | bytes) -> list[Any] | dict[str, str]:
     if isinstance(value, list):
         return [_base64(each) for each in value]
     return {"b64": base64.b64encode(value).decode("ascii")}
+
+
+def _versions(answer: dict[str, Any]) -> dict[int, VersionState]:
+    """What the status of a model says."""
+    return {
+        int(entry["version"]): VersionState(
+            str(entry["state"]), entry.get("status", {}).get("error_message", "")
+        )
+        for entry in answer["model_version_status"]
+    }
+
+
+def _signatures(answer: dict[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """What the metadata of a model says."""
+    # Once as the name of the field of metadata, once as that of the map in it.
+    known = answer["metadata"]["signature_def"]["signature_def"]
+    return {
+        name: {key: _shape(info) for key, info in signature["inputs"].items()}
+        for name, signature in known.items()
+    }
+
+
+def _outputs(answer: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What a prediction says."""
+    return {
+        key: np.array(value, np.float32) for key, value in answer["outputs"].items()
+    }
 
 
 def _shape(info: dict[str, Any]) -> tuple[int, ...]:

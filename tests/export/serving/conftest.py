@@ -27,6 +27,7 @@ from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.exported_model import ExportedModel
 from tsi_keras.export.exported_model import read_exported
 from tsi_keras.export.saved_model import write_saved_model
+from tsi_keras.export.serving_requests import video_inputs
 
 NUM_VIDEOS = 6
 
@@ -73,6 +74,13 @@ def served(tmp_path_factory):
     logits = evaluate(model, data).logits
     with standin(exported.folder) as server:
         yield Served(server, exported, videos, data, logits, model)
+
+
+@pytest.fixture
+def jpegs(served):
+    """One clip of every video, bytes (NUM_VIDEOS, T)."""
+    rows = [video_inputs(path, served.exported)["frames"] for path in served.videos]
+    return np.concatenate(rows)
 
 
 def write_records(folder: Path, videos: list[Path]) -> Path:

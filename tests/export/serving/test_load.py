@@ -92,7 +92,7 @@ def test_failures_are_counted_and_not_timed(served, monkeypatch):
         [served.server.grpc], served.exported, videos, requests=13, repeats=1
     )
     assert (row["requests"], row["errors"], row["wrong"]) == (13, 4, 0)
-    assert "Unknown image file format" in row["first_error"]
+    assert "refused the request: " in row["first_error"]
 
 
 def test_answers_for_other_videos_are_wrong(served, monkeypatch):
