@@ -108,13 +108,13 @@ def predict_videos(
         if value < 1:
             raise InputError(f"`{name}` must be 1 or more. Received: {value}")
     paths = [to_path(p) if is_remote(p) else Path(p) for p in paths]
-    options, kept = clip_options(model), decoding(model.preprocessing)
+    options, decoding = clip_options(model), decoding_options(model)
     results: dict[int, Prediction] = {}
     batch: list[tuple[int, np.ndarray]] = []
     with progress("videos") as bar:
         for number, path in enumerate(bar.track(paths, description="predicting")):
             try:
-                batch.append((number, read_clip(path, options, **kept)))
+                batch.append((number, read_clip(path, options, **decoding)))
             except VideoError as error:
                 results[number] = Prediction(path, error=error.reason)
             if len(batch) == batch_size or (batch and number == len(paths) - 1):
@@ -173,15 +173,20 @@ def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     ]
 
 
-def decoding(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """How a model's records were made from videos, as arguments of `read_clip`.
+def decoding_options(model: VideoClassifier) -> dict[str, Any]:
+    """Return how the model's records were made from videos.
 
     Args:
-        stated: the `preprocessing` of the model or of its export.
+        model: it states its `preprocessing`, see `clip_options`.
 
     Returns:
-        `fps` (frames per second or None), `short_side` (pixels) and `min_frames`.
+        `fps`, `short_side` and `min_frames`, as `read_clip` takes them.
     """
+    return stated_decoding(model.preprocessing)
+
+
+def stated_decoding(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """`decoding_options` from the `preprocessing` of a model or of its export."""
     return {
         "fps": stated.get("fps", DEFAULT_FPS),
         "short_side": stated.get("stored_short_side", stated["short_side"]),
@@ -220,13 +225,25 @@ def best_classes(
     """
     if not np.isfinite(logits).all():
         return Prediction(path, error="the model's scores are not finite numbers")
-    probabilities = softmax(logits)
+    candidates = rank_classes(class_names, softmax(logits), top_k)
+    return Prediction(path, candidates, logits=logits)
+
+
+def rank_classes(
+    class_names: Sequence[str], probabilities: np.ndarray, top_k: int
+) -> list[Candidate]:
+    """Return the most probable classes, best first; of equal ones the lower label.
+
+    Args:
+        class_names: K names.
+        probabilities: `(K,)`.
+        top_k: how many; at most K.
+    """
     best = np.argsort(-probabilities, kind="stable")[:top_k]
-    candidates = [
+    return [
         Candidate(rank, int(i), class_names[i], float(probabilities[i]))
         for rank, i in enumerate(best, start=1)
     ]
-    return Prediction(path, candidates, logits=logits)
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path | RemotePath]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.evaluation.predict import decoding
+from tsi_keras.evaluation.predict import stated_decoding
 from tsi_keras.export.saved_model import LABELS
 from tsi_keras.export.saved_model import PREPROCESSING
 from tsi_keras.utils.errors import InputError
@@ -64,7 +64,7 @@ def read_exported(folder: str | Path) -> ExportedModel:
     options = ClipOptions(**{key: stated[key] for key in _NEEDED})
     labels = _labels(version / "assets" / LABELS)
     return ExportedModel(
-        version, version.parent.name, labels, options, decoding(stated)
+        version, version.parent.name, labels, options, stated_decoding(stated)
     )
 
 
