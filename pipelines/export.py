@@ -1,4 +1,4 @@
-"""Export a trained model as a SavedModel for TF Serving, checked against Keras."""
+"""Export a trained model for TF Serving, TFLite and ONNX, checked against Keras."""
 
 import argparse
 from collections.abc import Callable
@@ -13,10 +13,11 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.export",
         description=__doc__,
         epilog="Writes OUTPUT/NAME/VERSION/ (signatures serving_default, serve_jpeg and "
-        "serve_example, and warm-up requests), and beside it labels.txt, parity.json and "
+        "serve_example, and warm-up requests), and beside it labels.txt, parity.json, "
         "serving/ with TF Serving's configuration, whose first lines tell how to start "
-        "the server. Exit status: 0 when the export gives the model's logits, 1 when it "
-        "does not (nothing is left behind), 2 on bad input.",
+        "the server, and the files of --tflite and --onnx. Exit status: 0 when all "
+        "exports give what the model gives, 1 when one does not or cannot be made "
+        "(nothing is left behind), 2 on bad input.",
     )
     add = parser.add_argument
     add(
@@ -45,7 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--overwrite",
         action="store_true",
-        help="replace the version if it exists, and edited files in serving/",
+        help="replace the version and the other files if they exist, and edited files in "
+        "serving/",
     )
     add(
         "--data",
@@ -66,8 +68,75 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clips to compare on (default: %(default)s)",
     )
+    add(
+        "--min-agreement",
+        action="append",
+        default=[],
+        type=_share,
+        metavar="KIND=SHARE",
+        help="smallest share of the clips with the model's best class, for float16, "
+        "bfloat16, dynamic, int8 or onnx; may be repeated (default: float16=0.99, "
+        "bfloat16=0.99, dynamic=0.98, int8=0.95; float32 and onnx must give the logits "
+        "to 1e-4)",
+    )
     _add_saved_model_options(add)
+    _add_other_formats(add)
     return parser
+
+
+def _share(text: str) -> tuple[str, float]:
+    """KIND=SHARE."""
+    kind, _, share = text.partition("=")
+    try:
+        return kind, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be KIND=SHARE, such as int8=0.9. Received: {text!r}"
+        ) from None
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Kinds of TFLite files; all of them by one word."""
+    from tsi_keras.export.tflite_conversion import KINDS
+
+    return KINDS if text == "all" else tuple(text.split(","))
+
+
+def _batch(text: str) -> int | None:
+    """Clips per call; None for `any`."""
+    if text == "any":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of clips or any. Received: {text!r}"
+        ) from None
+
+
+def _add_other_formats(add: Callable[..., argparse.Action]) -> None:
+    """What is written beside the SavedModel."""
+    add(
+        "--tflite",
+        default="",
+        metavar="KINDS",
+        help="TFLite files to write, with built-in operators only: float32 "
+        "(model.tflite), float16, dynamic (int8 weights), int8 (all int8, calibrated on "
+        "--data; model_KIND.tflite); several with commas, or all (default: none)",
+    )
+    add(
+        "--tflite-batch",
+        type=_batch,
+        default=1,
+        metavar="N",
+        help="clips per call of these files, or any; a fixed number is faster (default: "
+        "%(default)s)",
+    )
+    add(
+        "--onnx",
+        action="store_true",
+        help="write model.onnx too (needs pip install 'tsi_keras[onnx]')",
+    )
 
 
 def _add_saved_model_options(add: Callable[..., argparse.Action]) -> None:
@@ -98,11 +167,19 @@ def main(argv: list[str] | None = None) -> int:
     """Export and print the comparison; see `build_parser` for the options."""
     args = build_parser().parse_args(argv)
     # Imported late so that --help answers at once.
+    from tsi_keras.export.onnx_file import OnnxError
+    from tsi_keras.export.other_formats import OtherFormats
     from tsi_keras.export.parity import ParityError
     from tsi_keras.export.saved_model import export_saved_model
     from tsi_keras.export.saved_model import print_export
+    from tsi_keras.export.tflite_conversion import TFLiteError
     from tsi_keras.utils.console import errors
 
+    formats = OtherFormats(
+        tflite=_kinds(args.tflite) if args.tflite else (),
+        tflite_batch=args.tflite_batch,
+        onnx=args.onnx,
+    )
     try:
         folder = export_saved_model(
             args.model,
@@ -115,9 +192,11 @@ def main(argv: list[str] | None = None) -> int:
             weights=args.weights,
             fold_bn=args.fold_bn,
             warmup=not args.no_warmup,
+            formats=formats,
+            min_agreement=dict(args.min_agreement) or None,
             overwrite=args.overwrite,
         )
-    except ParityError as error:
+    except (ParityError, TFLiteError, OnnxError) as error:
         errors.print(f"error: not exported: {error}", markup=False, style="red")
         return 1
     print_export(folder)

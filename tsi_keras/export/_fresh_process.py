@@ -2,8 +2,8 @@
 
 `fresh_process.py` runs it in a new interpreter with the arguments JOB RESULT, to prove
 that the export can be served where tsi_keras is not installed, and so that nothing
-else counts as its memory. JOB is a pickled dict: `runtime` (`saved_model`, `tflite` or
-`keras`), `path`, `inputs` (by signature a file of pickled clips, one after the other),
+else counts as its memory. JOB is a pickled dict: `runtime` (`saved_model`, `tflite`,
+`onnx` or `keras`), `path`, `inputs` (by signature a file of pickled clips),
 `batch`, `threads` and `measure` (all signatures with their times, or only the answers
 of those in `inputs`). RESULT receives a dict: `runtime` (name and version),
 `memory` (bytes), and `signatures`, by name the outputs joined over all clips and the
@@ -140,6 +140,29 @@ def _open_tflite(interpreter_class, job):
     return {"tflite": run}
 
 
+def _onnx():
+    """ONNX Runtime; TensorFlow is not needed."""
+    import onnxruntime
+
+    return f"ONNX Runtime {onnxruntime.__version__}", onnxruntime, _open_onnx
+
+
+def _open_onnx(library, job):
+    """The network of a file, from `frames`."""
+    options = library.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    session = library.InferenceSession(
+        job["path"], options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+
+    def run(clips):
+        answers = session.run(names, {"frames": np.stack(clips)})
+        return dict(zip(names, answers, strict=True))
+
+    return {"onnx": run}
+
+
 def _parts(clips, size):
     """Arrays of exactly `size` clips; the last one repeats its last clip."""
     filled = [*clips, *clips[-1:] * (-len(clips) % size)]
@@ -242,7 +265,12 @@ def _imported(package):
     return any(module.split(".")[0] == package for module in sys.modules)
 
 
-_RUNTIMES = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras}
+_RUNTIMES = {
+    "saved_model": _saved_model,
+    "tflite": _tflite,
+    "onnx": _onnx,
+    "keras": _keras,
+}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

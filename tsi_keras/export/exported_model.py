@@ -6,8 +6,8 @@ from typing import Any
 
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.evaluation.predict import stated_decoding
-from tsi_keras.export.saved_model import LABELS
-from tsi_keras.export.saved_model import PREPROCESSING
+from tsi_keras.export.assets import LABELS
+from tsi_keras.export.assets import PREPROCESSING
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import read_json
 

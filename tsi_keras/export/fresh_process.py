@@ -22,6 +22,7 @@ _PROGRAM = Path(__file__).with_name("_fresh_process.py")
 _IMPORTS = {
     "saved_model": "TensorFlow only",
     "tflite": "the TFLite interpreter only",
+    "onnx": "ONNX Runtime only",
     "keras": "tsi_keras",
 }
 
@@ -52,11 +53,11 @@ def measure_apart(
     """Answer clips in a new interpreter, on the CPU, and measure time and memory.
 
     Args:
-        runtime: `"saved_model"`, `"tflite"`, or `"keras"` (a `.keras` file, whose
-            process imports tsi_keras; the others must do without).
+        runtime: `"saved_model"`, `"tflite"`, `"onnx"`, or `"keras"` (a `.keras` file,
+            whose process imports tsi_keras; the others must do without).
         path: the export.
         inputs: clips by signature: arrays or bytes as one element of the signature's
-            batch. The signature of the last two runtimes is called as the runtime.
+            batch. The signature of the other runtimes is called as the runtime.
 
     Returns:
         `runtime`: name and version. `memory`: the process' peak in bytes

@@ -1,7 +1,7 @@
 """Does every export say what the Keras model says, and at what cost? Measured, on clips.
 
 Each form of the model answers the same clips in a process of its own, on the CPU: Keras,
-all signatures of the SavedModel, every TFLite file.
+all signatures of the SavedModel, every TFLite file, the ONNX file.
 """
 
 import tempfile
@@ -49,15 +49,16 @@ TOLERANCE = THRESHOLDS["float32"].max_difference
 
 def measure_parity(
     model: VideoClassifier,
-    folder: str | Path,
+    folder: str | Path | None,
     clips: ParityClips,
     options: ClipOptions,
     *,
+    onnx: str | Path | None = None,
     tflite: Mapping[str, str | Path] | None = None,
     weights: str = "float32",
     min_agreement: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Compare a SavedModel and TFLite files with their Keras model.
+    """Compare a SavedModel, TFLite files and an ONNX file with their Keras model.
 
     Each runs in a new process that imports TensorFlow only (Keras': tsi_keras too), on
     the CPU, so that the comparison is about the export and not about the arithmetic of a
@@ -66,18 +67,20 @@ def measure_parity(
 
     Args:
         model: the Keras model.
-        folder: the SavedModel.
+        folder: the SavedModel, or None to compare the files only.
         clips: what to compare on.
         options: clip length and sizes.
+        onnx: an ONNX file.
         tflite: TFLite files by kind, keys of `THRESHOLDS`.
         weights: how the SavedModel keeps its weights, a key of `THRESHOLDS`.
         min_agreement: other limits than those of `THRESHOLDS` for some kinds.
 
     Returns:
-        JSON-ready. `keras`, `saved_model` and `tflite` (by kind) tell `runtime`,
-        `bytes` on disk and `memory` of the process; `keras`, `signatures` (by name) and
-        `tflite` the times (see `measure_apart`); the last two the comparison (see
-        `compare_logits`). `required` holds the thresholds of the kinds compared.
+        JSON-ready. `keras`, `saved_model`, `tflite` and `onnx` (both by kind) tell
+        `runtime`, `bytes` on disk and `memory` of the process; `keras`, `signatures` (by
+        name), `tflite` and `onnx` the times (see `measure_apart`); the last three the
+        comparison (see `compare_logits`). `required` holds the thresholds of the kinds
+        compared.
 
     Raises:
         ParityError: an export cannot be run without tsi_keras, misses its threshold,
@@ -97,11 +100,13 @@ def measure_parity(
     inputs = clips.inputs(options)
     expected, keras_figures = _keras(model, inputs["serving_default"])
     saved_model, signatures = _saved_model(folder, inputs)
+    frames = inputs["serving_default"]
     files = {
-        kind: _tflite(Path(path), inputs["serving_default"])
-        for kind, path in (tflite or {}).items()
+        k: _file("tflite", Path(path), frames) for k, path in (tflite or {}).items()
     }
-    kinds = [*((weights, figures) for figures in signatures.values()), *files.items()]
+    others = {} if onnx is None else {"onnx": _file("onnx", Path(onnx), frames)}
+    kinds = [(weights, figures) for figures in signatures.values()]
+    kinds += [*files.items(), *others.items()]
     for kind, figures in kinds:
         logits = figures.pop("outputs")["logits"]
         figures |= {"kind": kind, **compare_logits(expected, logits, clips.ids)}
@@ -118,23 +123,26 @@ def measure_parity(
         "saved_model": saved_model,
         "signatures": signatures,
         "tflite": files,
+        "onnx": others,
     }
     _require_parity(report, limits)
     return report
 
 
 def _saved_model(
-    folder: str | Path, inputs: Mapping[str, Iterable]
+    folder: str | Path | None, inputs: Mapping[str, Iterable]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Figures of the SavedModel, and answers and times by signature."""
+    if folder is None:
+        return {}, {}
     done = measure_apart("saved_model", folder, inputs)
     signatures = done.pop("signatures")
     return {"bytes": _size(Path(folder)), **done}, signatures
 
 
-def _tflite(path: Path, frames: Iterable) -> dict[str, Any]:
-    """Figures and answers of a TFLite file."""
-    done = measure_apart("tflite", path, {"tflite": frames})
+def _file(runtime: str, path: Path, frames: Iterable) -> dict[str, Any]:
+    """Figures and answers of a TFLite or ONNX file."""
+    done = measure_apart(runtime, path, {runtime: frames})
     [answers] = done.pop("signatures").values()
     return {"file": path.name, "bytes": _size(path), **done, **answers}
 
@@ -184,7 +192,8 @@ def _require_parity(report: dict[str, Any], limits: Mapping[str, Threshold]) -> 
     """Raise ParityError unless every export is within its threshold."""
     clips = len(report["clips"])
     checked = {f"`{name}`": f for name, f in report["signatures"].items()}
-    checked |= {figures["file"]: figures for figures in report["tflite"].values()}
+    beside = [*report["tflite"].values(), *report["onnx"].values()]
+    checked |= {figures["file"]: figures for figures in beside}
     found = [
         complaint(name, figures, limits[figures["kind"]], clips)
         for name, figures in checked.items()

@@ -90,8 +90,9 @@ def _exports(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
         # Size and memory are those of the whole, told once.
         yield f"SavedModel {name}", {**saved_model, **figures}
         saved_model = {}
-    for figures in report.get("tflite", {}).values():
-        yield figures["file"], figures
+    for kind in ("tflite", "onnx"):
+        for figures in report.get(kind, {}).values():
+            yield figures["file"], figures
 
 
 def _shown(name: str, figures: Mapping[str, Any]) -> list[str]:

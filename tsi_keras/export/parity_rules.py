@@ -39,6 +39,7 @@ THRESHOLDS = {
     "bfloat16": Threshold(min_agreement=0.99),
     "dynamic": Threshold(min_agreement=0.98),
     "int8": Threshold(min_agreement=0.95),
+    "onnx": Threshold(max_difference=1e-4),
 }
 
 

@@ -1,6 +1,7 @@
 """Write a classifier as a TensorFlow SavedModel that TF Serving takes as it is."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +9,25 @@ import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.dataset_info import load_dataset_info
-from tsi_keras.evaluation.protocols import check_class_names
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.evaluation.report import versions
 from tsi_keras.export.assets import LABELS
 from tsi_keras.export.assets import labels_text
 from tsi_keras.export.assets import write_assets
+from tsi_keras.export.comparison import Comparison
+from tsi_keras.export.comparison import choose_clips
+from tsi_keras.export.other_formats import NO_OTHERS
+from tsi_keras.export.other_formats import OtherFormats
+from tsi_keras.export.other_formats import check_formats
+from tsi_keras.export.other_formats import install_formats
+from tsi_keras.export.other_formats import write_formats
 from tsi_keras.export.parity import ParityClips
-from tsi_keras.export.parity import ParityError
-from tsi_keras.export.parity import measure_parity
 from tsi_keras.export.parity import print_parity
-from tsi_keras.export.parity import random_clips
-from tsi_keras.export.parity import record_clips
 from tsi_keras.export.serving_files import FOLDER as SERVING
 from tsi_keras.export.serving_files import MODELS
 from tsi_keras.export.serving_files import write_serving_files
 from tsi_keras.export.signatures import build_signatures
 from tsi_keras.export.stored_weights import check_weights
-from tsi_keras.export.stored_weights import rounded_model
-from tsi_keras.export.stored_weights import rounding_effect
 from tsi_keras.export.stored_weights import stored_network
 from tsi_keras.export.version_folder import PARITY
 from tsi_keras.export.version_folder import check_target
@@ -61,6 +62,8 @@ def export_saved_model(
     weights: str = "float32",
     fold_bn: bool = False,
     warmup: bool = True,
+    formats: OtherFormats = NO_OTHERS,
+    min_agreement: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Export a classifier and prove that the export does what the model does.
@@ -80,9 +83,10 @@ def export_saved_model(
 
     Its `assets/` hold `labels.txt` and `preprocessing.json`, its `assets.extra/` the
     warm-up requests. `labels.txt`, `parity.json` (one entry per version) and `serving/`
-    with the configuration files of TF Serving stand beside the version folder. The
-    folder appears under its name only after the SavedModel, loaded in a new process
-    that imports TensorFlow only, has given the logits of the Keras model.
+    with the configuration files of TF Serving stand beside the version folder, and so
+    do TFLite and ONNX files if they are asked for. All appear under their names only
+    after each, loaded in a new process that imports its runtime only, has given what
+    the Keras model gives, within the limits of `parity_rules.THRESHOLDS`.
 
     Args:
         model: a classifier, or a RUN folder or `.keras` file to load one from.
@@ -101,17 +105,20 @@ def export_saved_model(
         fold_bn: fold BN into the convolutions, see `models.folding`. Faster, but the
             logits differ by rounding, which models of large logits may not pass.
         warmup: write requests that TF Serving replays while it loads the version.
-        overwrite: replace the version if it exists, and edited files in `serving/`.
+        formats: which TFLite and ONNX files to write beside the versions.
+        min_agreement: other limits for the top-1 agreement, see `measure_parity`.
+        overwrite: replace the version and the other files if they exist, and edited
+            files in `serving/`.
 
     Returns:
         The version folder.
 
     Raises:
         InputError: model, data, name, version or weights cannot be used, the version
-            exists, other versions of that name have other labels, or the package for
-            the warm-up requests is missing.
-        ParityError: the SavedModel does not reproduce the model's logits; nothing is
-            left behind.
+            or another file exists, other versions of that name have other labels, a
+            package is missing for the warm-up requests or ONNX, or int8 has no data.
+        ParityError: an export is not what the model is; nothing is left behind.
+        TFLiteError, OnnxError: the model cannot be written so; likewise.
 
     Example:
         ```python
@@ -135,7 +142,11 @@ def export_saved_model(
     name = model_name(name, source, model)
     target = Path(output).expanduser().absolute() / name
     check_target(target, version, labels_text(model), overwrite=overwrite)
-    chosen = _parity_clips(model, options, data_dir, split, clips)
+    check_formats(formats, target, has_data=data_dir is not None, overwrite=overwrite)
+    info = None if data_dir is None else load_dataset_info(data_dir)
+    comparison = Comparison(
+        model, options, choose_clips(model, options, info, split, clips), min_agreement
+    )
     served = _folded(model) if fold_bn else model
     with workshop(target) as shop:
         folder = shop / "model"
@@ -143,11 +154,13 @@ def export_saved_model(
         facts = {"weights": weights, "warmup_requests": 0}
         facts["folded_batch_norms"] = len(foldable_layers(model)) if fold_bn else 0
         if warmup:
-            jpegs = _warmup_clips(chosen, options)
+            jpegs = _warmup_clips(comparison.clips, options)
             facts["warmup_requests"] = write_warmup(folder, name, jpegs, options)
-        parity = _compare(model, served, folder, chosen, options, weights)
+        files = write_formats(served, shop, options, formats, info)
+        parity = comparison.of_all(served, folder, weights, files)
         parity |= _provenance(model, source, folder) | {"export": facts}
         install(folder, target / str(version))
+        install_formats(files, target)
         write_text(target / LABELS, labels_text(model))
         write_serving_files(target, name, overwrite=overwrite)
         record_parity(target, version, parity)
@@ -199,48 +212,9 @@ def _folded(model: VideoClassifier) -> VideoClassifier:
         ) from error
 
 
-def _parity_clips(
-    model: VideoClassifier,
-    options: ClipOptions,
-    data_dir: str | Path | None,
-    split: str,
-    count: int,
-) -> ParityClips:
-    """Clips of the data set if there is one, else noise."""
-    if data_dir is None:
-        return random_clips(options, count)
-    info = load_dataset_info(data_dir)
-    check_class_names(model, info.class_names)
-    return record_clips(info, split, count, options)
-
-
 def _warmup_clips(chosen: ParityClips, options: ClipOptions) -> list[list[bytes]]:
     """Real clips if there are some; noise would be large."""
     return chosen.jpegs if chosen.source == "records" else plain_clips(options)
-
-
-def _compare(
-    model: VideoClassifier,
-    served: VideoClassifier,
-    folder: Path,
-    chosen: ParityClips,
-    options: ClipOptions,
-    weights: str,
-) -> dict[str, Any]:
-    """The comparison with the model, or with the model of the weights as stored."""
-    reference, effect = model, {}
-    if weights != "float32":
-        reference = rounded_model(served, weights)
-        effect["rounding"] = rounding_effect(model, reference, chosen.jpegs, options)
-    try:
-        return measure_parity(reference, folder, chosen, options) | effect
-    except ParityError as error:
-        if served is model:
-            raise
-        raise ParityError(
-            f"{error}. The order of its sums is another with --fold-bn; without it the "
-            "export computes as the model does"
-        ) from error
 
 
 def _provenance(

@@ -1,0 +1,171 @@
+"""TFLite and ONNX files beside the SavedModel: written, compared, moved, refused."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from pipelines import export as command
+from pipelines._command import run
+from tests.evaluation.tiny import CLASSES
+from tests.evaluation.tiny import tiny_model
+from tsi_keras.evaluation.protocols import clip_options
+from tsi_keras.export import onnx_file
+from tsi_keras.export.onnx_file import OnnxError
+from tsi_keras.export.onnx_file import write_onnx
+from tsi_keras.export.other_formats import OtherFormats
+from tsi_keras.export.other_formats import check_formats
+from tsi_keras.export.saved_model import export_saved_model
+from tsi_keras.export.tflite_classifier import TFLiteClassifier
+from tsi_keras.utils.errors import InputError
+
+FILES = {"model.tflite", "model_int8.tflite", "model.onnx"}
+
+
+@pytest.fixture(scope="module")
+def tsm():
+    """Without a loop or a gradient of its own, which makes conversions short.
+
+    Logits of a few units, as trained networks have them: a float32 of 200 is not exact
+    to 1e-5.
+    """
+    model = tiny_model("tsm", stages=(2,), blocks="first")
+    head = model.get_layer("classifier")
+    head.set_weights([0.02 * weight for weight in head.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def exports(tsm, data, tmp_path_factory):
+    """TFLite in float32 and int8, and ONNX, beside a SavedModel of float16 weights."""
+    folder = tmp_path_factory.mktemp("formats")
+    tsm.save(folder / "tsm.keras")
+    given = ["--model", str(folder / "tsm.keras"), "--data", str(data), "--no-warmup"]
+    given += ["--output", str(folder / "out"), "--tflite", "float32,int8", "--onnx"]
+    # The best classes of a network without training are near-ties.
+    given += ["--weights", "float16", "--min-agreement", "float16=0"]
+    assert run(command.main, [*given, "--min-agreement", "int8=0"]) == 0
+    return folder / "out" / "tsm"
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), np.uint8)
+
+
+def test_all_stand_beside_the_version(exports):
+    assert {path.name for path in exports.iterdir()} == FILES | {
+        "1",
+        "labels.txt",
+        "parity.json",
+        "serving",
+    }
+
+
+def test_all_are_compared_with_the_model(exports):
+    [report] = json.loads((exports / "parity.json").read_text())["versions"].values()
+    kinds = {name: figures["kind"] for name, figures in report["signatures"].items()}
+    assert set(kinds.values()) == {"float32"}  # with the model of rounded weights
+    assert 0 < report["rounding"]["max_difference"] < 1
+    assert report["tflite"]["float32"]["max_difference"] <= 1e-4
+    assert report["onnx"]["onnx"]["max_difference"] <= 1e-4
+    assert 1e-4 < report["tflite"]["int8"]["max_difference"] < 1
+    assert set(report["required"]) == {"float32", "int8", "onnx"}
+    assert report["onnx"]["onnx"]["runtime"].startswith("ONNX Runtime")
+    for figures in (*report["tflite"].values(), *report["onnx"].values()):
+        assert figures["bytes"] == (exports / figures["file"]).stat().st_size
+        assert figures["latency_ms"] > 0 and figures["memory"]["peak"] > 0
+
+
+def test_files_answer_as_the_model(exports, tsm, clips):
+    expected = tsm.predict_on_batch(clips)
+    classifier = TFLiteClassifier(exports / "model.tflite")
+    assert classifier.class_names == CLASSES
+    np.testing.assert_allclose(classifier.logits(clips), expected, atol=1e-4)
+    session = onnxruntime.InferenceSession(exports / "model.onnx")
+    for count in (3, 1):
+        logits, probabilities = session.run(
+            ["logits", "probabilities"], {"frames": clips[:count]}
+        )
+        np.testing.assert_allclose(logits, expected[:count], atol=1e-4)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_onnx_file_describes_itself(exports):
+    proto = onnx.load(exports / "model.onnx")
+    onnx.checker.check_model(proto)
+    facts = {prop.key: prop.value for prop in proto.metadata_props}
+    assert facts["labels"].splitlines() == CLASSES
+    preprocessing = json.loads(facts["preprocessing"])
+    assert (preprocessing["crop_size"], preprocessing["num_frames"]) == (32, 4)
+
+
+def test_files_are_never_replaced_unasked(exports, tsm, capsys):
+    before = (exports / "model.onnx").read_bytes()
+    given = ["--model", str(exports.parents[1] / "tsm.keras"), "--version", "2"]
+    given += ["--output", str(exports.parent), "--onnx", "--no-warmup"]
+    assert run(command.main, given) == 2
+    assert "model.onnx exists; nothing was written" in capsys.readouterr().err
+    assert (exports / "model.onnx").read_bytes() == before
+    assert not (exports / "2").exists()
+
+
+def test_a_bad_file_leaves_nothing(tsm, tmp_path, monkeypatch):
+    """A converter that makes another model."""
+    write = onnx_file.write_inference_graph
+
+    def write_another(model, folder, options, batch):
+        bias = model.get_layer("classifier").bias
+        bias.assign_add([0.01, 0, 0, 0, 0, 0, 0])
+        write(model, folder, options, batch=batch)
+        bias.assign_sub([0.01, 0, 0, 0, 0, 0, 0])
+
+    monkeypatch.setattr(onnx_file, "write_inference_graph", write_another)
+    with pytest.raises(RuntimeError, match="logits of model.onnx differ .* 0.01 on"):
+        export_saved_model(
+            tsm, tmp_path, warmup=False, clips=2, formats=OtherFormats(onnx=True)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_converter_is_one_line(tsm, tmp_path, monkeypatch):
+    """tf2onnx finds no SavedModel."""
+    monkeypatch.setattr(
+        onnx_file, "write_inference_graph", lambda model, folder, *_, **__: None
+    )
+    with pytest.raises(OnnxError, match="tf2onnx cannot convert .*exit status 1") as e:
+        write_onnx(tsm, tmp_path / "model.onnx", clip_options(tsm))
+    assert "\n" not in str(e.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_packages_are_named(tsm, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_file, "_PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(InputError, match=r"needs no_such_package.*tsi_keras\[onnx\]"):
+        write_onnx(tsm, tmp_path / "model.onnx", clip_options(tsm))
+
+
+@pytest.mark.parametrize(
+    "formats, message",
+    [
+        (OtherFormats(tflite=("int4",)), "some of float32, .* Received: int4"),
+        (OtherFormats(tflite=("int8", "int8")), "each once"),
+        (OtherFormats(tflite=("int8",)), "calibrated .* add --data"),
+        (OtherFormats(tflite=("float32",), tflite_batch=0), "Received: 0"),
+    ],
+)
+def test_what_cannot_be_written(formats, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        check_formats(formats, tmp_path, has_data=False, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    "options", [["--tflite-batch", "many"], ["--min-agreement", "int8"]]
+)
+def test_bad_options(options, capsys):
+    with pytest.raises(SystemExit) as status:
+        command.main(["--model", "m", *options])
+    assert status.value.code == 2
+    assert f"Received: '{options[1]}'" in capsys.readouterr().err
