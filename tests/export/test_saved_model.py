@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ import tsi_keras.export.saved_model as saved_model
 from pipelines import export as command
 from pipelines._command import run
 from tests.evaluation.tiny import CLASSES
+from tests.evaluation.tiny import PREPROCESSING
 from tests.evaluation.tiny import moving_frames
 from tests.evaluation.tiny import tiny_model
 from tests.evaluation.tiny import write_dataset
@@ -26,6 +28,8 @@ from tsi_keras.export.parity import random_clips
 from tsi_keras.export.parity import record_clips
 from tsi_keras.export.parity import run_in_fresh_process
 from tsi_keras.export.saved_model import export_saved_model
+from tsi_keras.models import VideoClassifier
+from tsi_keras.models.video_backbone import VideoBackbone
 from tsi_keras.utils.errors import InputError
 
 # Both signatures on batches of several sizes and frames of several sizes, in a process
@@ -254,6 +258,16 @@ def test_model_that_cannot_be_folded(model, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "fold_batch_norm", fail)
     with pytest.raises(InputError, match="`--fold-bn` cannot be done .* layer 'x'"):
         export_saved_model(model, tmp_path / "out", fold_bn=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_without_anything_to_fold(tmp_path):
+    inputs = keras.Input((4, 32, 32, 3))
+    features = keras.layers.Conv3D(2, (1, 9, 9), strides=(1, 8, 8))(inputs)
+    backbone = VideoBackbone(inputs, features, num_frames=4)
+    plain = VideoClassifier(backbone, 2, preprocessing=PREPROCESSING)
+    with pytest.raises(InputError, match="no BN right behind a convolution"):
+        export_saved_model(plain, tmp_path / "out", fold_bn=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.requests import bad_requests
-from tests.export.requests import example
-from tests.export.requests import jpeg_clips
-from tests.export.requests import jpeg_files
-from tests.export.requests import pixels
+from tests.export.making_requests import bad_requests
+from tests.export.making_requests import example
+from tests.export.making_requests import jpeg_clips
+from tests.export.making_requests import jpeg_files
+from tests.export.making_requests import pixels
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.evaluation.protocols import clip_options
@@ -28,7 +28,7 @@ def ask(folder, requests, temporary):
     given.write_bytes(pickle.dumps(requests))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     paths = [str(folder), str(given), str(answers)]
-    # As text: beside the file lie modules called like others.
+    # As text, so that nothing beside the program can be imported.
     subprocess.run(
         [sys.executable, "-c", CLIENT.read_text("utf-8"), *paths],
         check=True,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.requests import example
+from tests.export.making_requests import example
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.sampling import clip_indices
 from tsi_keras.export.signatures import build_signatures

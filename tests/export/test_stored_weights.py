@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluation.tiny import tiny_model
-from tests.export.requests import jpeg_clips
+from tests.export.making_requests import jpeg_clips
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.saved_model import write_saved_model
 from tsi_keras.export.stored_weights import rounded_model

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from pipelines import export as command
 from pipelines._command import run
 from tests.evaluation.tiny import tiny_model
-from tests.export.requests import jpeg_files
+from tests.export.making_requests import jpeg_files
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.parity import record_clips

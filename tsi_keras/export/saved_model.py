@@ -204,12 +204,17 @@ def write_saved_model(
 def _folded(model: VideoClassifier) -> VideoClassifier:
     """The model with BN in its convolutions."""
     try:
-        return fold_batch_norm(model)
+        if foldable_layers(model):
+            return fold_batch_norm(model)
     except ValueError as error:
         raise InputError(
             f"`--fold-bn` cannot be done with {model.name!r}: {error} Export it without "
             "the option."
         ) from error
+    raise InputError(
+        f"`--fold-bn`: {model.name!r} has no BN right behind a convolution in float32; "
+        "export it without the option."
+    )
 
 
 def _warmup_clips(chosen: ParityClips, options: ClipOptions) -> list[list[bytes]]:

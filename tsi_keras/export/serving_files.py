@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import tensorflow as tf
+
 from tsi_keras.utils.files import write_text
 
 FOLDER = "serving"
@@ -12,7 +14,9 @@ BATCHING = "batching_parameters.txt"
 MAX_BATCH = 8
 
 _MODELS_TEXT = """\
-# TF Serving: which models are served. In the folder of this file's parent:
+# TF Serving: which models are served. Start the server in the folder that holds the
+# version folders (the parent of the one this file is in); it must not be older than
+# TensorFlow {tensorflow}, which wrote the model:
 #
 #   docker run --rm -p 8500:8500 -p 8501:8501 -v "$PWD:/models/{name}:ro" \\
 #     tensorflow/serving --model_config_file=/models/{name}/{folder}/{models} \\
@@ -45,11 +49,11 @@ _BATCHING_TEXT = """\
 # TF Serving: --enable_batching --batching_parameters_file=THIS FILE
 #
 # Requests that arrive together are joined to one batch along N. An error in one of them,
-# such as a broken JPEG file, is the answer to all requests of that batch; where clients
-# cannot be trusted to send whole files, serve without --enable_batching.
+# such as a broken JPEG file or another number of frames, is the answer to all requests of
+# that batch; where clients cannot be trusted, serve without --enable_batching.
 
-# Clips in a batch at most. More use a GPU better and make every request wait longer; a
-# request of more clips than this is refused.
+# Clips in a batch at most. More use a GPU better and make every request wait longer. No
+# single request should hold more clips than this.
 max_batch_size {{ value: {max_batch} }}
 
 # How long the first request of a batch waits for others, in microseconds. 0 for the
@@ -86,7 +90,7 @@ def write_serving_files(
     folder.mkdir(exist_ok=True)
     names = {"name": name, "folder": FOLDER, "models": MODELS, "batching": BATCHING}
     texts = {
-        MODELS: _MODELS_TEXT.format(**names),
+        MODELS: _MODELS_TEXT.format(**names, tensorflow=tf.__version__),
         BATCHING: _BATCHING_TEXT.format(max_batch=MAX_BATCH),
     }
     return [
