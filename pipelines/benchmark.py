@@ -1,11 +1,14 @@
 """Measure speed: python -m pipelines.benchmark data --help."""
 
 import argparse
+import shlex
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from pipelines._benchmark_serving import add_serving
 from pipelines._command import Parser
 from pipelines._command import exit_with
 from pipelines._command import parse_with_overrides
@@ -17,12 +20,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipelines.benchmark",
         description="Measure speed; medians after a warm-up.",
-        epilog="Exit status: 0 when it was measured, 2 on bad usage or input.",
+        epilog="Exit status: 0 when it was measured, 1 when requests to a server "
+        "failed or were answered wrongly, 2 on bad usage or input.",
     )
     topics = parser.add_subparsers(dest="topic", metavar="TOPIC", required=True)
     _add_data(topics)
     _add_prepare(topics)
     _add_augmentation(topics)
+    _add_tflite(topics)
+    serving = add_serving(topics)
+    _add_common(serving, repeats=3)
+    serving.set_defaults(measure=_measure_serving)
     return parser
 
 
@@ -34,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
             "Keys of a configuration are for `benchmark data --config FILE`. Received: "
             f"{args.overrides[0]}"
         )
-    args.measure(args)
-    return 0
+    words = sys.argv[1:] if argv is None else argv
+    args.command = shlex.join(["python", "-m", "pipelines.benchmark", *words])
+    return args.measure(args) or 0
 
 
 def _add_data(topics) -> None:
@@ -125,6 +134,29 @@ def _add_augmentation(topics) -> None:
     )
     _add_common(augmentation, repeats=15)
     augmentation.set_defaults(measure=_measure_augmentation)
+
+
+def _add_tflite(topics) -> None:
+    """Sub-command `tflite`."""
+    tflite = topics.add_parser(
+        "tflite", help="latency of TFLite files of ResNet-50 networks, TSI's among them"
+    )
+    tflite.add_argument(
+        "--threads",
+        nargs="+",
+        type=int,
+        default=[2, 1],
+        metavar="N",
+        help="threads of the interpreter; several are measured one after the other "
+        "(default: 2 1)",
+    )
+    tflite.add_argument(
+        "--kind",
+        default="float32",
+        help="float32, float16, dynamic or int8 (default: %(default)s)",
+    )
+    _add_common(tflite, repeats=9)
+    tflite.set_defaults(measure=_measure_tflite)
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -270,6 +302,38 @@ def _measure_augmentation(args: argparse.Namespace) -> None:
     _write(output, "augmentation", rows)
 
 
+def _measure_tflite(args: argparse.Namespace) -> None:
+    from tsi_keras.export.benchmark_tflite import benchmark_tflite
+
+    output = _output(args)
+    rows = benchmark_tflite(args.repeats, args.threads, kind=args.kind)
+    _show(rows, "TFLite, one clip of 8 frames of 224x224")
+    _write(output, "tflite", rows)
+
+
+def _measure_serving(args: argparse.Namespace) -> int:
+    from tsi_keras.evaluation.predict import find_videos
+    from tsi_keras.export.benchmark_serving import benchmark_serving
+    from tsi_keras.export.benchmark_serving import print_serving
+    from tsi_keras.export.exported_model import read_exported
+
+    output = _output(args)
+    rows = benchmark_serving(
+        args.server,
+        read_exported(args.export),
+        find_videos(args.videos or []),
+        name=args.name,
+        signatures=args.signature,
+        requests=args.requests,
+        connections=args.connections,
+        repeats=args.repeats,
+        timeout=args.timeout,
+    )
+    print_serving(rows)
+    _write(output, "serving", [{**row, "command": args.command} for row in rows])
+    return 1 if any(row["errors"] or row["wrong"] for row in rows) else 0
+
+
 def _show(rows: list[dict[str, object]], title: str) -> None:
     """Rows as a table on the terminal."""
     from tsi_keras.utils.console import print_table
@@ -283,8 +347,9 @@ def _output(args: argparse.Namespace) -> Path | None:
 
     if args.output is None:
         return None
-    inputs = [item for item in (getattr(args, "data", None),) if item is not None]
-    names = ("input_pipeline", "preparation", "augmentation")
+    given = (getattr(args, name, None) for name in ("data", "export"))
+    inputs = [item for item in given if item is not None]
+    names = ("input_pipeline", "preparation", "augmentation", "tflite", "serving")
     marks = [f"{name}.json" for name in names]
     from tsi_keras.utils.files import check_output
 

@@ -1,8 +1,6 @@
 """Classify videos with a trained model."""
 
 import argparse
-import json
-from pathlib import Path
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
@@ -56,16 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     """Predict and print a table or JSON; see `build_parser` for the options."""
     args = build_parser().parse_args(argv)
     # Imported late so that --help answers at once.
-    from tsi_keras.evaluation.predict import as_json
     from tsi_keras.evaluation.predict import check_json_file
+    from tsi_keras.evaluation.predict import deliver
     from tsi_keras.evaluation.predict import find_videos
     from tsi_keras.evaluation.predict import predict_videos
-    from tsi_keras.evaluation.predict import print_predictions
     from tsi_keras.models.loading import load_classifier
-    from tsi_keras.utils.files import write_json
 
-    to_stdout = args.json == "-"
-    if args.json and not to_stdout:
+    if args.json:
         check_json_file(args.json, overwrite=args.overwrite)
     videos = find_videos(args.videos)
     predictions = predict_videos(
@@ -74,13 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         top_k=args.top_k,
         batch_size=args.batch_size,
     )
-    if to_stdout:
-        print(json.dumps(as_json(predictions), indent=2, ensure_ascii=False))
-    else:
-        print_predictions(predictions)
-    if args.json and not to_stdout:
-        write_json(Path(args.json).expanduser(), as_json(predictions))
-    return 1 if any(prediction.error for prediction in predictions) else 0
+    return deliver(predictions, args.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def network(branch, width=8, shortcut=lambda x: x):
     """Input, a stem, and one residual block with `branch`."""
     images = keras.Input((16, 16, 3))
     x = conv_bn_relu(images, width, 3, "stem")
-    x = layers.Add(name="add")([shortcut(x), branch(x)])
+    # Not "add": Keras names the first `x + y` of a process so, too.
+    x = layers.Add(name="block_add")([shortcut(x), branch(x)])
     return keras.Model(images, layers.ReLU(name="out")(x))
 
 
@@ -142,7 +143,7 @@ def test_parallel_branches_get_a_module_each():
 
 def test_no_one_input_before_parallel_convolutions():
     assert insertion_points(network(scales), "branch_input") == ["one_conv"]
-    with pytest.raises(ValueError, match="'add'.*several spatial"):
+    with pytest.raises(ValueError, match="'block_add'.*several spatial"):
         insertion_points(network(scales), "before_spatial")
 
 

@@ -59,7 +59,7 @@ def test_replicas_equal_one_device(data_dir, tmp_path, repository, network, repl
 def test_the_reference_is_not_trivial(data_dir):
     """Everything moves; otherwise equality with it would say little."""
     found = one_device("tiny", data_dir)
-    assert found["iterations"] == 5
+    assert found["iterations"] == 10
     for name in [name for name in found if name.startswith("start ")]:
         path = name.removeprefix("start ")
         assert np.abs(found[f"weight {path}"] - found[name]).max() > 1e-4, path

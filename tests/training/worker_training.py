@@ -41,7 +41,7 @@ from tsi_keras.utils.errors import InputError
 
 CLIPS = ClipOptions(num_frames=4, crop_size=32, short_side=36)
 # Clips of a step; two steps make an update.
-BATCH, STEPS, EPOCHS = 4, 5, 2
+BATCH, STEPS, EPOCHS = 4, 10, 2
 VAL_VIDEOS = 7
 
 
@@ -51,7 +51,7 @@ def train(
     data_dir: str | Path,
     folder: Path,
 ) -> dict[str, np.ndarray]:
-    """Ten steps with clipping, accumulation and averages; all that came of them."""
+    """Ten updates with clipping, accumulation and averages; all that came of them."""
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = trainable(NETWORKS[network]())

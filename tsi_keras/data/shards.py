@@ -240,9 +240,62 @@ def encode_video(
 def _decode_to_record(
     entry: VideoEntry, label: int, options: RecordOptions
 ) -> tuple[bytes, dict[str, Any]]:
-    """Decode one video, compressing each frame at once."""
-    from tsi_keras.data.records import encode_record
+    """The record of a video, and what its row says of it."""
+    stored = store_video(entry, options)
+    record = stored.record(entry.id, label, entry.label)
+    return record, {
+        "num_frames": len(stored.jpegs),
+        "fps": stored.fps,
+        "height": stored.height,
+        "width": stored.width,
+        "source_num_frames": stored.source_num_frames,
+        "source_fps": stored.source_fps,
+        "bytes": len(record),
+    }
 
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """A video as a record keeps it.
+
+    Attributes:
+        jpegs: its frames in display order, each a whole JPEG file.
+        height: of the frames in pixels.
+        width: of the frames in pixels.
+        fps: stored frames per second.
+        source_num_frames: frames of the file.
+        source_fps: frames per second of the file.
+    """
+
+    jpegs: list[bytes]
+    height: int
+    width: int
+    fps: float
+    source_num_frames: int
+    source_fps: float
+
+    def record(self, video_id: str, label: int, class_name: str) -> bytes:
+        """The serialised `tf.train.SequenceExample`, see `records.encode_record`."""
+        from tsi_keras.data.records import encode_record
+
+        names = {"video_id": video_id, "label": label, "class_name": class_name}
+        return encode_record(**names, **vars(self))
+
+
+def store_video(entry: VideoEntry, options: RecordOptions) -> StoredVideo:
+    """Decode one video, compressing each frame at once.
+
+    Args:
+        entry: the video; `label`, `split` and `group` do not matter.
+        options: how to decode and encode.
+
+    Returns:
+        The frames of its record.
+
+    Raises:
+        VideoError: the video cannot be used.
+        RemoteError: the storage it lies on refuses or does not answer.
+    """
     encoder = _JpegEncoder(options.quality)
     stream, jpegs = convert_entry(
         entry,
@@ -253,26 +306,8 @@ def _decode_to_record(
         planes=True,
     )
     height, width = encoder.size
-    record = encode_record(
-        video_id=entry.id,
-        label=label,
-        class_name=entry.label,
-        jpegs=jpegs,
-        height=height,
-        width=width,
-        fps=stream.fps,
-        source_num_frames=stream.source_num_frames,
-        source_fps=stream.source_fps,
-    )
-    return record, {
-        "num_frames": len(jpegs),
-        "fps": stream.fps,
-        "height": height,
-        "width": width,
-        "source_num_frames": stream.source_num_frames,
-        "source_fps": stream.source_fps,
-        "bytes": len(record),
-    }
+    source = stream.source_num_frames, stream.source_fps
+    return StoredVideo(jpegs, height, width, stream.fps, *source)
 
 
 class _JpegEncoder:

@@ -1,6 +1,8 @@
 """Classify video files."""
 
+import json
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import print_table
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import write_json
 from tsi_keras.utils.urls import is_remote
 
 # Frames per second that `pipelines.prepare` stores unless told otherwise.
@@ -105,7 +108,7 @@ def predict_videos(
         if value < 1:
             raise InputError(f"`{name}` must be 1 or more. Received: {value}")
     paths = [to_path(p) if is_remote(p) else Path(p) for p in paths]
-    options, decoding = clip_options(model), _decoding(model)
+    options, decoding = clip_options(model), decoding_options(model)
     results: dict[int, Prediction] = {}
     batch: list[tuple[int, np.ndarray]] = []
     with progress("videos") as bar:
@@ -170,9 +173,20 @@ def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     ]
 
 
-def _decoding(model: VideoClassifier) -> dict[str, Any]:
-    """How the model's records were made from videos, as arguments of `read_clip`."""
-    stated = model.preprocessing
+def decoding_options(model: VideoClassifier) -> dict[str, Any]:
+    """Return how the model's records were made from videos.
+
+    Args:
+        model: it states its `preprocessing`, see `clip_options`.
+
+    Returns:
+        `fps`, `short_side` and `min_frames`, as `read_clip` takes them.
+    """
+    return stated_decoding(model.preprocessing)
+
+
+def stated_decoding(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """`decoding_options` from the `preprocessing` of a model or of its export."""
     return {
         "fps": stated.get("fps", DEFAULT_FPS),
         "short_side": stated.get("stored_short_side", stated["short_side"]),
@@ -188,26 +202,48 @@ def _classify(
 ) -> dict[int, Prediction]:
     """Predictions of a batch of clips by the number of their video."""
     logits = model.predict_on_batch(np.stack([clip for _, clip in batch]))
+    names = model.class_names or [f"class {i}" for i in range(model.num_classes)]
     return {
-        number: _prediction(model, paths[number], row, top_k)
+        number: best_classes(paths[number], row, names, top_k)
         for (number, _), row in zip(batch, logits, strict=True)
     }
 
 
-def _prediction(
-    model: VideoClassifier, path: Path, logits: np.ndarray, top_k: int
+def best_classes(
+    path: Path, logits: np.ndarray, class_names: Sequence[str], top_k: int
 ) -> Prediction:
-    """The best classes of one row of logits."""
+    """Return what the scores of one video say.
+
+    Args:
+        path: the video.
+        logits: `(K,)`.
+        class_names: K names.
+        top_k: candidates, at most K.
+
+    Returns:
+        The prediction; an `error` where a score is not finite.
+    """
     if not np.isfinite(logits).all():
         return Prediction(path, error="the model's scores are not finite numbers")
-    probabilities = softmax(logits)
+    candidates = rank_classes(class_names, softmax(logits), top_k)
+    return Prediction(path, candidates, logits=logits)
+
+
+def rank_classes(
+    class_names: Sequence[str], probabilities: np.ndarray, top_k: int
+) -> list[Candidate]:
+    """Return the most probable classes, best first; of equal ones the lower label.
+
+    Args:
+        class_names: K names.
+        probabilities: `(K,)`.
+        top_k: how many; at most K.
+    """
     best = np.argsort(-probabilities, kind="stable")[:top_k]
-    names = model.class_names or [f"class {i}" for i in range(model.num_classes)]
-    candidates = [
-        Candidate(rank, int(i), names[i], float(probabilities[i]))
+    return [
+        Candidate(rank, int(i), class_names[i], float(probabilities[i]))
         for rank, i in enumerate(best, start=1)
     ]
-    return Prediction(path, candidates, logits=logits)
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path | RemotePath]:
@@ -248,7 +284,9 @@ def _is_video(path: Path) -> bool:
 
 
 def check_json_file(path: str | Path, *, overwrite: bool) -> None:
-    """Raise InputError when predictions cannot be written to `path`."""
+    """Raise InputError when predictions cannot be written to `path`; "-" is stdout."""
+    if path == "-":
+        return
     path = Path(path).expanduser()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InputError(f"`--json` {path} must be a file in an existing folder.")
@@ -257,6 +295,27 @@ def check_json_file(path: str | Path, *, overwrite: bool) -> None:
             f"`--json` {path} exists; nothing was written. Choose another file or add "
             "--overwrite."
         )
+
+
+def deliver(
+    predictions: Sequence[Prediction], json_file: str | Path | None = None
+) -> int:
+    """Print a table, or JSON where the file is "-"; write the file if there is one.
+
+    Args:
+        predictions: of the videos a command was given.
+        json_file: checked with `check_json_file` before, "-" or None.
+
+    Returns:
+        Exit status of the command: 1 when a video could not be classified, else 0.
+    """
+    if json_file == "-":
+        print(json.dumps(as_json(predictions), indent=2, ensure_ascii=False))
+    else:
+        print_predictions(predictions)
+        if json_file:
+            write_json(Path(json_file).expanduser(), as_json(predictions))
+    return 1 if any(prediction.error for prediction in predictions) else 0
 
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:

@@ -110,7 +110,14 @@ def check_class_names(model: VideoClassifier, class_names: list[str]) -> None:
 
 def first_sentence(error: tf.errors.OpError) -> str:
     """What a TensorFlow error says, without the names of operations around it."""
-    line = next(iter(str(error.message).strip().splitlines()), type(error).__name__)
+    return bare_message(str(error.message)) or type(error).__name__
+
+
+def bare_message(text: str) -> str:
+    """The first error of a TensorFlow message, without the names of operations."""
+    line, *more = text.strip().splitlines() or [""]
+    if more and line.endswith("root error(s) found."):
+        line = more[0].partition(": ")[2]  # (0) INVALID_ARGUMENT: ...
     line = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", line)
     return line.strip().rstrip(".")
 

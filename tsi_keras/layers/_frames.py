@@ -5,6 +5,8 @@ from numbers import Real
 import keras
 from keras import ops
 
+from tsi_keras.layers.export_scope import is_exporting
+
 
 def check_num_frames(num_frames: int, minimum: int = 1) -> int:
     """Return `num_frames` as an int of at least `minimum`, or raise `ValueError`."""
@@ -91,3 +93,31 @@ def precise_dtype(x) -> str:
     """float64 for float64 tensors, float32 for every other floating type."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     return "float64" if dtype == "float64" else "float32"
+
+
+def cut(x, axis: int, start: int, stop: int):
+    """`x[..., start:stop, ...]` along one axis, both ends counted from the first."""
+    shape = list(x.shape)
+    if is_exporting() and None not in shape:
+        # XNNPACK takes a slice of explicit sizes, but none with open ends.
+        begin = [0] * len(shape)
+        begin[axis], shape[axis] = start, stop - start
+        return ops.slice(x, begin, shape)
+    index = [slice(None)] * len(shape)
+    index[axis] = slice(start, stop)
+    return x[tuple(index)]
+
+
+def current_frames(clips):
+    """Clips `(N, T, ...)` without the last frame."""
+    return cut(clips, 1, 0, clips.shape[1] - 1)
+
+
+def following_frames(clips):
+    """Clips `(N, T, ...)` without the first frame."""
+    return cut(clips, 1, 1, clips.shape[1])
+
+
+def pad_frames(clips, widths):
+    """Clips `(N, T, ...)` with `widths` = (before, after) frames of zeros added."""
+    return ops.pad(clips, [(0, 0), widths, *[(0, 0)] * (len(clips.shape) - 2)])

@@ -12,12 +12,18 @@ import math
 
 from keras import ops
 
+from tsi_keras.layers._frames import cut
+from tsi_keras.layers.export_scope import is_exporting
+
 ALIGNMENTS = ("softmax", "linear", "efficient", "row", "none")
 
 # Bytes of one block of the attention matrix, and how many blocks of a loop TensorFlow
 # computes at once; what fits into their product needs no loop.
 BLOCK_BYTES = 20 * 2**20
 BLOCKS_IN_FLIGHT = 10
+# One block in an exported graph, where all of them are written out one after the other:
+# a phone's cache holds it, and the graph stays small.
+EXPORT_BLOCK_BYTES = 10 * 2**20
 # For an unknown number of clips: up to here one pair takes 256 KiB.
 UNBLOCKED_POSITIONS = 256
 
@@ -55,15 +61,19 @@ def attend(query, key, mode: str, block_bytes: int = BLOCK_BYTES):
         return _row_attention(query, key)
     shape = ops.shape(key)
     positions, depth = shape[2] * shape[3], shape[4]
-    flat = (*shape[:2], positions, depth)
+    # -1 and not the number of clips: where that is unknown, it would become a tensor,
+    # and converters want shapes to be constants.
+    flat = (-1, shape[1], positions, depth)
     q, k = ops.reshape(query, flat), ops.reshape(key, flat)
     if mode == "linear":
         attended = _linear_attention(q, k, positions)
     elif mode == "efficient":
         attended = _efficient_attention(q, k)
+    elif is_exporting() and None not in q.shape[1:]:
+        attended = _unrolled_attention(q, k)
     else:
         attended = softmax_attention(q, k, block_bytes)
-    return ops.reshape(attended, shape)
+    return ops.reshape(attended, (-1, *shape[1:]))
 
 
 def _linear_attention(q, k, positions):
@@ -109,6 +119,23 @@ def softmax_attention(q, k, block_bytes: int = BLOCK_BYTES):
         return output, backward
 
     return attention(q, k)
+
+
+def _unrolled_attention(q, k, block_bytes: int = EXPORT_BLOCK_BYTES):
+    """As `softmax_attention`, as a plain sequence of blocks: no loop, no gradient."""
+    pairs, positions = q.shape[1:3]
+    group = _pairs_per_block(pairs, positions, block_bytes)
+    rows = _rows_per_block(positions, block_bytes)
+    outputs = []
+    for pair in range(0, pairs, group):
+        key = cut(k, 1, pair, pair + group)
+        query = cut(q, 1, pair, pair + group)
+        blocks = [
+            _block_forward(key, cut(query, 2, row, min(row + rows, positions)))[0]
+            for row in range(0, positions, rows)
+        ]
+        outputs.append(ops.concatenate(blocks, axis=2))
+    return ops.concatenate(outputs, axis=1)
 
 
 def _probabilities(q, k):

@@ -5,10 +5,12 @@ import keras
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
+from tsi_keras.layers._frames import current_frames
 from tsi_keras.layers._frames import fold_frames
+from tsi_keras.layers._frames import following_frames
+from tsi_keras.layers._frames import pad_frames
 from tsi_keras.layers._frames import unfold_frames
 from tsi_keras.layers.batch_normalization import BatchNormalization
-from tsi_keras.layers.temporal_shift import pad_frames
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
@@ -112,11 +114,12 @@ class ChannelwiseMotion(keras.layers.Layer):
     def call(self, x, training=None):
         reduced = self._normalize(self.reduce(x), "reduce_bn", training)
         clips = unfold_frames(reduced, self.num_frames)
-        following = self.transform(fold_frames(clips[:, 1:]))
-        motion = unfold_frames(following, self.num_frames - 1) - clips[:, :-1]
+        following = self.transform(fold_frames(following_frames(clips)))
+        motion = unfold_frames(following, self.num_frames - 1) - current_frames(clips)
         # Strides in the 1x1 convolution would give the same, but TensorFlow's gradient of
         # such a kernel overruns its buffers on a CPU when there are few channels.
-        motion = motion[:, :, :: self.strides, :: self.strides]
+        if self.strides > 1:
+            motion = motion[:, :, :: self.strides, :: self.strides]
         motion = self.expand(fold_frames(pad_frames(motion, (0, 1))))
         return self._normalize(motion, "expand_bn", training)
 

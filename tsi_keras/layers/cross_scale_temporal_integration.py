@@ -116,14 +116,17 @@ class CrossScaleTemporalIntegration(keras.layers.Layer):
         return layer
 
     def call(self, x):
-        clips = unfold_frames(x, self.num_frames)
-        alphas = self._alphas(ops.mean(clips, axis=(2, 3)))
+        shape = ops.shape(x)
+        pooled = ops.mean(x, axis=(1, 2))
+        alphas = self._alphas(unfold_frames(pooled, self.num_frames))
+        # All positions in one axis, as the temporal convolution takes them.
+        clips = ops.reshape(x, (-1, self.num_frames, shape[1] * shape[2], shape[3]))
         first, *others = ops.split(clips, self.groups, axis=-1)
         outputs = [first]
         for group, alpha, layer in zip(others, alphas, self.temporal, strict=True):
-            mixed = _mix(alpha[:, :, None, None, :], group, outputs[-1])
+            mixed = _mix(ops.expand_dims(alpha, 2), group, outputs[-1])
             outputs.append(temporal_convolution(mixed, layer.kernel))
-        return fold_frames(ops.concatenate(outputs, axis=-1))
+        return ops.reshape(ops.concatenate(outputs, axis=-1), (-1, *shape[1:]))
 
     def _alphas(self, pooled):
         """Eq. 9 for all groups from the pooled input `(N, T, C)`: each `(N, T, g)`."""
@@ -132,7 +135,10 @@ class CrossScaleTemporalIntegration(keras.layers.Layer):
         for group, dense, layer in zip(
             others, self.integrate, self.temporal, strict=True
         ):
-            alpha = INTEGRATIONS[self.integration](dense(previous + group))
+            # Frame by frame: of three axes, Dense would ask for the number of clips.
+            logits = dense(fold_frames(previous + group))
+            logits = unfold_frames(logits, self.num_frames)
+            alpha = INTEGRATIONS[self.integration](logits)
             alphas.append(alpha)
             mixed = _mix(alpha, group, previous)
             previous = temporal_convolution(mixed, layer.kernel)

@@ -6,7 +6,9 @@ from keras import ops
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
+from tsi_keras.layers._frames import current_frames
 from tsi_keras.layers._frames import fold_frames
+from tsi_keras.layers._frames import following_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
 from tsi_keras.layers.batch_normalization import BatchNormalization
@@ -108,8 +110,8 @@ class MotionEnhancement(keras.layers.Layer):
         clips = unfold_frames(x, self.num_frames)
         precise = ops.cast(clips, precise_dtype(clips))
         pooled = ops.mean(precise, axis=(2, 3), keepdims=True)
-        current = self._reduce(pooled[:, :-1], "reduce_current", training)
-        following = self._reduce(pooled[:, 1:], "reduce_next", training)
+        current = self._reduce(current_frames(pooled), "reduce_current", training)
+        following = self._reduce(following_frames(pooled), "reduce_next", training)
         gate = ops.sigmoid(self.expand(following - current))
         gate = unfold_frames(gate, self.num_frames - 1)
         gate = ops.concatenate([gate, ops.ones_like(gate[:, :1])], axis=1)

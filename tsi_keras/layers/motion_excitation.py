@@ -7,7 +7,10 @@ from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
+from tsi_keras.layers._frames import current_frames
 from tsi_keras.layers._frames import fold_frames
+from tsi_keras.layers._frames import following_frames
+from tsi_keras.layers._frames import pad_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
 from tsi_keras.layers._initializers import kaiming
@@ -116,14 +119,12 @@ class MotionExcitation(keras.layers.Layer):
         clips = unfold_frames(reduced, self.num_frames)
         clips = ops.cast(clips, precise_dtype(clips))
         motion = pooled_pyramid_difference(
-            fold_frames(clips[:, 1:]),
-            fold_frames(clips[:, :-1]),
+            fold_frames(following_frames(clips)),
+            fold_frames(current_frames(clips)),
             [self.transform.kernel],
         )
         motion = unfold_frames(motion, self.num_frames - 1)
-        return fold_frames(
-            ops.concatenate([motion, ops.zeros_like(motion[:, :1])], axis=1)
-        )
+        return fold_frames(pad_frames(motion, (0, 1)))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -7,7 +7,10 @@ from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
+from tsi_keras.layers._frames import current_frames
 from tsi_keras.layers._frames import fold_frames
+from tsi_keras.layers._frames import following_frames
+from tsi_keras.layers._frames import pad_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
 from tsi_keras.layers._initializers import kaiming
@@ -190,7 +193,7 @@ class SalientMotionExcitation(keras.layers.Layer):
     def _motion(self, clips):
         """`(N, T, H, W, d)` to the motion `(N, T-1, h, w, d)`; h = w = 1 when pooled."""
         precise = ops.cast(clips, precise_dtype(clips))
-        current, following = precise[:, :-1], precise[:, 1:]
+        current, following = current_frames(precise), following_frames(precise)
         squash = ops.sigmoid if self.alignment_gate == "sigmoid" else None
         aligned = align(current, following, self.alignment, gate=squash)
         aligned, current = fold_frames(aligned), fold_frames(current)
@@ -209,16 +212,15 @@ class SalientMotionExcitation(keras.layers.Layer):
 
     def _append_last_frame(self, motion):
         """`(N, T-1, ...)` to `(N, T, ...)`: repeat the last motion, or zero."""
-        last = motion[:, -1:]
-        last = last if self.last_frame == "repeat" else ops.zeros_like(last)
-        return ops.concatenate([motion, last], axis=1)
+        if self.last_frame == "repeat":
+            return ops.concatenate([motion, motion[:, -1:]], axis=1)
+        return pad_frames(motion, (0, 1))
 
     def _mask_last_frame(self, excitation):
         if self.last_frame != "identity":
             return excitation
         clips = unfold_frames(excitation, self.num_frames)
-        clips = ops.concatenate([clips[:, :-1], ops.zeros_like(clips[:, -1:])], axis=1)
-        return fold_frames(clips)
+        return fold_frames(pad_frames(current_frames(clips), (0, 1)))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

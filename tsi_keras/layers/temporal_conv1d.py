@@ -1,5 +1,7 @@
 """Depthwise temporal convolution, the building block of TIM and CTI."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -66,14 +68,14 @@ def temporal_convolution(x, kernel):
     shape = ops.shape(x)
     # One depthwise convolution over (T, everything between) is an order of magnitude
     # faster on CPUs, backward above all, than the sum of shifted products it equals.
-    columns = ops.reshape(x, (shape[0], shape[1], -1, shape[-1]))
+    columns = ops.reshape(x, (-1, shape[1], math.prod(shape[2:-1]), shape[-1]))
     mixed = ops.depthwise_conv(
         columns,
         ops.cast(kernel, x.dtype)[:, None, :, None],
         padding="same",
         data_format="channels_last",
     )
-    return ops.reshape(mixed, shape)
+    return ops.reshape(mixed, (-1, *shape[1:]))
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")

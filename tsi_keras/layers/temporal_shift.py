@@ -6,23 +6,22 @@ from keras import ops
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
+from tsi_keras.layers._frames import current_frames
+from tsi_keras.layers._frames import cut
 from tsi_keras.layers._frames import fold_frames
+from tsi_keras.layers._frames import following_frames
+from tsi_keras.layers._frames import pad_frames
 from tsi_keras.layers._frames import unfold_frames
 
 
 def next_frames(clips):
     """Clips `(N, T, ...)` moved so that t holds frame t + 1; the last becomes zero."""
-    return pad_frames(clips[:, 1:], (0, 1))
+    return pad_frames(following_frames(clips), (0, 1))
 
 
 def previous_frames(clips):
     """Clips `(N, T, ...)` moved so that t holds frame t - 1; the first becomes zero."""
-    return pad_frames(clips[:, :-1], (1, 0))
-
-
-def pad_frames(clips, widths):
-    """Clips `(N, T, ...)` with `widths` = (before, after) frames of zeros added."""
-    return ops.pad(clips, [(0, 0), widths, *[(0, 0)] * (len(clips.shape) - 2)])
+    return pad_frames(current_frames(clips), (1, 0))
 
 
 @keras.saving.register_keras_serializable(package="tsi_keras")
@@ -78,15 +77,17 @@ class TemporalShift(keras.layers.Layer):
             )
 
     def call(self, x):
-        fold = x.shape[-1] // self.shift_div
+        channels = x.shape[-1]
+        fold = channels // self.shift_div
         clips = unfold_frames(x, self.num_frames)
+        first = cut(clips, -1, 0, fold)
         if not self.bidirectional:
-            parts = [previous_frames(clips[..., :fold]), clips[..., fold:]]
+            parts = [previous_frames(first), cut(clips, -1, fold, channels)]
         else:
             parts = [
-                next_frames(clips[..., :fold]),
-                previous_frames(clips[..., fold : 2 * fold]),
-                clips[..., 2 * fold :],
+                next_frames(first),
+                previous_frames(cut(clips, -1, fold, 2 * fold)),
+                cut(clips, -1, 2 * fold, channels),
             ]
         return fold_frames(ops.concatenate(parts, axis=-1))
 
