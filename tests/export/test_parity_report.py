@@ -29,6 +29,7 @@ OLD = {
 MEMORY = {"after_import": 400e6, "peak": 450e6, "peak_in_batches": 500e6}
 NEW = {
     **OLD,
+    "cores": 2,
     "keras": {
         "runtime": "Keras 3",
         "bytes": 2_500_000,
@@ -49,9 +50,9 @@ NEW = {
         for name in ("serving_default", "serve_jpeg")
     },
     "tflite": {
-        "int8": {
-            "file": "model_int8.tflite",
-            "kind": "int8",
+        "dynamic": {
+            "file": "model_dynamic.tflite",
+            "kind": "dynamic",
             "bytes": 700_000,
             "memory": {"after_import": None, "peak": None, "peak_in_batches": None},
             "latency_ms": 4.0,
@@ -67,8 +68,8 @@ NEW = {
 
 
 @pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch):
-    monkeypatch.setattr("tsi_keras.utils.console.console.width", 200)
+def usual_terminal(monkeypatch):
+    monkeypatch.setattr("tsi_keras.utils.console.console.width", 80)
 
 
 def line(text, name):
@@ -81,23 +82,24 @@ def test_old_entries_are_read(tmp_path, capsys):
     write_json(tmp_path / "parity.json", {"versions": {"1": OLD, "2": NEW}})
     print_parity(tmp_path / "1")
     text = capsys.readouterr().out
-    cells = line(text, "SavedModel serving_default")
-    assert cells[1:] == ["2.0e-06", "1.0e-06", "100.0 %", "-", "-", "-", "-"]
-    assert "2 clips (records)" in text
+    cells = line(text, "serving_default")
+    assert cells[1:] == ["2.0e-06", "1.0e-06", "100.0 %", "-", "-", "-"]
+    assert "on 2 clips (records)" in text and "top-1:" not in text
     assert f"exported: {tmp_path / '1'} (3.0 MB)" in text.replace("\n", "")
 
 
 def test_table_of_today(capsys):
     print_report(NEW)
     text = capsys.readouterr().out
-    assert line(text, "Keras") == ["Keras", "-", "-", "-", "12.3", "-", "2.50", "250"]
-    assert line(text, "SavedModel serving_default")[4:] == ["11.0", "9.0", "3.00", "50"]
-    assert line(text, "SavedModel serve_jpeg")[4:] == ["11.0", "9.0", "-", "-"]
-    cells = line(text, "model_int8.tflite")
-    assert cells[1:] == ["7.0e-01", "1.0e-01", "50.0 %", "4.0", "3.0", "0.70", "-"]
-    assert "model_int8.tflite: another best class in 1 clips, of which" in text
+    assert line(text, "Keras") == ["Keras", "-", "-", "-", "12.3", "2.50", "250"]
+    assert line(text, "serving_default")[4:] == ["11.0", "3.00", "50"]
+    assert line(text, "serve_jpeg")[4:] == ["11.0", "-", "-"]
+    cells = line(text, "model_dynamic.tflite")
+    assert cells[1:] == ["7.0e-01", "1.0e-01", "50.0 %", "4.0", "0.70", "-"]
+    assert "model_dynamic.tflite: another best class in 1 clips, of which" in text
     assert "decides 1 by less than is usually changed" in text
-    assert "noise" not in text
+    assert "noise" not in text and "2 cores" in text
+    assert max(len(row) for row in text.splitlines() if "│" in row) <= 80
 
 
 def test_noise_is_told(capsys):
@@ -111,9 +113,9 @@ def test_rows():
     rows = export_rows(NEW, model="m", task="t")
     assert [row["export"] for row in rows] == [
         "Keras",
-        "SavedModel serving_default",
-        "SavedModel serve_jpeg",
-        "model_int8.tflite",
+        "serving_default",
+        "serve_jpeg",
+        "model_dynamic.tflite",
     ]
     assert list(rows[0])[:3] == ["model", "task", "export"]
     assert rows[0]["memory_megabytes"] == 250 and rows[0]["top1_agreement"] is None

@@ -122,6 +122,7 @@ def _open_tflite(interpreter_class, job):
     wanted = runner.get_output_details()
     del runner  # while it lives, the interpreter refuses to run
     dynamic = given["shape_signature"][0] == -1
+    allocated = None  # clips that there is room for
 
     def invoke(frames):
         model.set_tensor(given["index"], _quantized(frames, given))
@@ -130,13 +131,15 @@ def _open_tflite(interpreter_class, job):
         return {k: _dequantized(value, wanted[k]) for k, value in found.items()}
 
     def run(clips):
+        nonlocal allocated
         size = len(clips) if dynamic else int(given["shape"][0])
-        if dynamic and size != model.get_tensor(given["index"]).shape[0]:
-            model.resize_tensor_input(given["index"], (size, *clips[0].shape))
+        if size != allocated:
+            if dynamic:
+                model.resize_tensor_input(given["index"], (size, *clips[0].shape))
             model.allocate_tensors()
+            allocated = size
         return _joined([invoke(part) for part in _parts(clips, size)], len(clips))
 
-    model.allocate_tensors()
     return {"tflite": run}
 
 

@@ -100,6 +100,7 @@ def _run(
             env=_environment(runtime),
             capture_output=True,
             text=True,
+            errors="replace",
         )
         if done.returncode:
             raise ParityError(
