@@ -105,7 +105,7 @@ def predict_videos(
         if value < 1:
             raise InputError(f"`{name}` must be 1 or more. Received: {value}")
     paths = [to_path(p) if is_remote(p) else Path(p) for p in paths]
-    options, decoding = clip_options(model), _decoding(model)
+    options, decoding = clip_options(model), decoding_options(model)
     results: dict[int, Prediction] = {}
     batch: list[tuple[int, np.ndarray]] = []
     with progress("videos") as bar:
@@ -170,8 +170,15 @@ def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     ]
 
 
-def _decoding(model: VideoClassifier) -> dict[str, Any]:
-    """How the model's records were made from videos, as arguments of `read_clip`."""
+def decoding_options(model: VideoClassifier) -> dict[str, Any]:
+    """Return how the model's records were made from videos.
+
+    Args:
+        model: it states its `preprocessing`, see `clip_options`.
+
+    Returns:
+        `fps`, `short_side` and `min_frames`, as `read_clip` takes them.
+    """
     stated = model.preprocessing
     return {
         "fps": stated.get("fps", DEFAULT_FPS),
@@ -200,14 +207,27 @@ def _prediction(
     """The best classes of one row of logits."""
     if not np.isfinite(logits).all():
         return Prediction(path, error="the model's scores are not finite numbers")
-    probabilities = softmax(logits)
+    return Prediction(
+        path, best_candidates(model, softmax(logits), top_k), logits=logits
+    )
+
+
+def best_candidates(
+    model: VideoClassifier, probabilities: np.ndarray, top_k: int
+) -> list[Candidate]:
+    """Return the most probable classes, best first; of equal ones the lower label.
+
+    Args:
+        model: its class names, or "class 0" ... if it has none.
+        probabilities: `(K,)`.
+        top_k: how many; at most K.
+    """
     best = np.argsort(-probabilities, kind="stable")[:top_k]
     names = model.class_names or [f"class {i}" for i in range(model.num_classes)]
-    candidates = [
+    return [
         Candidate(rank, int(i), names[i], float(probabilities[i]))
         for rank, i in enumerate(best, start=1)
     ]
-    return Prediction(path, candidates, logits=logits)
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path | RemotePath]:
