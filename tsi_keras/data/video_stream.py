@@ -121,7 +121,7 @@ class VideoStream:
         source: see `parse_source`.
         live: whether frames come at their own speed; None finds out: cameras and
             addresses other than http(s) do, and http(s) where no length is stated. An
-            http(s) stream that ends is opened again only with True.
+            http(s) connection that ends is opened again only with True.
         notify: called with one line when a connection is lost.
 
     Attributes:
@@ -220,10 +220,13 @@ class VideoStream:
             try:
                 for frame in self._frames():
                     yield frame, clock.tick(frame)
-                if self.source.scheme in _WEB and not self._given_live:
-                    return  # a file whose length the server did not state
             except av.error.FFmpegError as error:
                 reason = _reason(error)
+            if self.source.scheme in _WEB and not self._given_live:
+                # It may be a file whose length the server did not state; from the
+                # beginning it would come again and again.
+                self._notify(f"{self._lost(reason)}; taken for its end")
+                return
             self._open_again(reason)
             clock.restart()
 
@@ -235,18 +238,18 @@ class VideoStream:
             except av.error.InvalidDataError:
                 self.damaged += 1
                 continue
+            self.damaged += packet.is_corrupt
             for frame in frames:
                 if frame.is_corrupt:
-                    self.damaged += 1
+                    self.damaged += not packet.is_corrupt
                 else:
                     yield frame
 
     def _open_again(self, reason: str) -> None:
         """Try to get the source back, with growing pauses."""
-        name, at = self.source.shown, f"at {float(self._seconds):.2f} s"
         for attempt, pause in enumerate(PAUSES, start=1):
             self._notify(
-                f"{name}: {reason} {at}; opening it again in {pause} s "
+                f"{self._lost(reason)}; opening it again in {pause} s "
                 f"(attempt {attempt} of {len(PAUSES)})"
             )
             time.sleep(pause)
@@ -256,9 +259,12 @@ class VideoStream:
                 reason = error.reason
                 continue
             self.reconnects += 1
-            self._notify(f"{name}: open again")
+            self._notify(f"{self.source.shown}: open again")
             return
         raise self._failure(f"{reason}, and so {len(PAUSES)} more times")
+
+    def _lost(self, reason: str) -> str:
+        return f"{self.source.shown}: {reason} at {float(self._seconds):.2f} s"
 
     def _failure(self, reason: str) -> VideoError:
         """An error with the time up to which frames came."""

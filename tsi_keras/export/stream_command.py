@@ -191,7 +191,8 @@ def _as_text(item: dict | Segment | StreamPrediction) -> str:
     if isinstance(item, dict):
         return ""
     label = item.label if item.label is not None else "(no label)"
-    return f"{item.start:9.2f} - {item.end:9.2f} s  {100 * item.probability:5.1f} %  {label}"
+    percent = 100 * item.probability
+    return f"{item.start:9.2f} - {item.end:9.2f} s  {percent:5.1f} %  {label}"
 
 
 class _StopOnSignal:

@@ -43,8 +43,9 @@ class FrameFeatures:
         self._per_frame = tf.function(
             self._frame_part,
             input_signature=[tf.TensorSpec((None, 1, *_picture(self._size)), tf.uint8)],
+            autograph=False,
         )
-        self._rest = tf.function(self._window_part)
+        self._rest = tf.function(self._window_part, autograph=False)
         self._shares: float | None = None
         self.windows = 0
         self.computed = 0
@@ -119,7 +120,9 @@ class FrameFeatures:
         """uint8 `(B, 1, S, S, 3)` to the tensors at the cut, `(B, ...)`."""
         split = self._split
         tensors = {split.graph.input: tf.cast(frames, self._dtype)}
-        run_calls(split.per_frame, tensors, single_frames=True)
+        # A scope: inside none, TensorFlow refuses some names that Keras accepts.
+        with tf.name_scope("frames"):
+            run_calls(split.per_frame, tensors, single_frames=True)
         return [
             tensors[value][:, 0] if kind == CLIPS else tensors[value]
             for value, kind in zip(split.cut, split.kinds, strict=True)
@@ -132,7 +135,8 @@ class FrameFeatures:
             value: part[None] if kind == CLIPS else part
             for value, kind, part in zip(split.cut, split.kinds, parts, strict=True)
         }
-        run_calls(split.rest, tensors, single_frames=False)
+        with tf.name_scope("window"):
+            run_calls(split.rest, tensors, single_frames=False)
         [logits] = [tensors[value] for value in keras.tree.flatten(split.graph.output)]
         return logits
 

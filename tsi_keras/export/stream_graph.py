@@ -107,6 +107,8 @@ def run_calls(
 
         args, kwargs = keras.tree.map_structure(known, (call.args, call.kwargs))
         operation = call.operation
+        if "training" in kwargs:  # whatever the model was built with, as in `predict`
+            kwargs["training"] = False
         if single_frames and isinstance(operation, UnfoldFrames):
             operation = _clips_of_one
             kwargs = {"dtype": call.operation.compute_dtype}
@@ -130,8 +132,6 @@ def _kind_of_result(call: Call, kinds: dict[Value, str]) -> str | None:
         return FRAMES if kind == CLIPS else None
     if isinstance(operation, UnfoldFrames):
         return CLIPS if kind == FRAMES else None
-    if call.kwargs.get("training"):
-        return None  # asked for always: statistics of the batch, random numbers
     if isinstance(operation, keras.layers.Layer):
         separate = _layer_separates(operation, kind)
     else:
