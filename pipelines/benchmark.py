@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(topics)
     _add_prepare(topics)
     _add_augmentation(topics)
+    _add_stream(topics)
     return parser
 
 
@@ -125,6 +126,24 @@ def _add_augmentation(topics) -> None:
     )
     _add_common(augmentation, repeats=15)
     augmentation.set_defaults(measure=_measure_augmentation)
+
+
+def _add_stream(topics) -> None:
+    """Sub-command `stream`."""
+    stream = topics.add_parser(
+        "stream",
+        help="windows per second of a video as a stream, with and without reuse",
+        description="Classify sliding windows of a video with untrained networks of 8 "
+        "frames of 224x224: windows per second when what a network makes of single "
+        "frames is computed once, and when every window is computed anew.",
+    )
+    stream.add_argument("video", metavar="VIDEO", help="file to classify")
+    for name in ("window", "hop"):
+        stream.add_argument(
+            f"--{name}", type=float, metavar="SECONDS", help="as of predict --stream"
+        )
+    _add_common(stream, repeats=3)
+    stream.set_defaults(measure=_measure_stream)
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -270,6 +289,17 @@ def _measure_augmentation(args: argparse.Namespace) -> None:
     _write(output, "augmentation", rows)
 
 
+def _measure_stream(args: argparse.Namespace) -> None:
+    from tsi_keras.export.stream_benchmark import benchmark_stream
+
+    output = _output(args)
+    rows = benchmark_stream(
+        args.video, window=args.window, hop=args.hop, repeats=args.repeats
+    )
+    _show(rows, "Stream")
+    _write(output, "streaming", rows)
+
+
 def _show(rows: list[dict[str, object]], title: str) -> None:
     """Rows as a table on the terminal."""
     from tsi_keras.utils.console import print_table
@@ -284,7 +314,7 @@ def _output(args: argparse.Namespace) -> Path | None:
     if args.output is None:
         return None
     inputs = [item for item in (getattr(args, "data", None),) if item is not None]
-    names = ("input_pipeline", "preparation", "augmentation")
+    names = ("input_pipeline", "preparation", "augmentation", "streaming")
     marks = [f"{name}.json" for name in names]
     from tsi_keras.utils.files import check_output
 

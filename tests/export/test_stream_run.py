@@ -145,7 +145,7 @@ def test_the_overlay_is_the_video_with_labels(model, two_clips, tmp_path):
     before = read_video(two_clips, short_side=None, fps=None)
     after = read_video(target, short_side=None, fps=None)
     assert len(after.frames) == len(before.frames) == 144
-    assert after.source_fps == pytest.approx(before.source_fps)
+    assert after.source_fps == pytest.approx(before.source_fps, rel=0.01)
     assert after.frames[0].shape == before.frames[0].shape
     # The labels differ, so the band does; the picture above it does not.
     one, other = after.frames[30].astype(int), after.frames[144 - 31].astype(int)
@@ -162,9 +162,10 @@ def test_the_overlay_keeps_uneven_times_and_odd_sizes(model, tmp_path):
     target = tmp_path / "out.mp4"
     list(classify_stream(source, StreamingClassifier(model, 1.0), overlay=target))
     with VideoStream(source) as one, VideoStream(target) as other:
-        pairs = [(float(a.seconds), float(b.seconds)) for a, b in zip(one, other)]
-    assert len(pairs) == 48
-    np.testing.assert_allclose(*zip(*pairs, strict=True), atol=1e-4)
+        wanted = [float(frame.seconds) for frame in one]
+        found = [float(frame.seconds) for frame in other]
+    assert len(found) == 48
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_the_overlay_of_a_live_source_ends_well(model, tmp_path):

@@ -162,15 +162,14 @@ class StreamRun:
             VideoError: the source failed; what came before it was yielded.
         """
         self.open()
-        with self._stream:
-            self._handover = _Handover(self._stream.live, lambda: self._over)
-            thread = threading.Thread(target=self._read, name="frames", daemon=True)
-            self._started = time.perf_counter()
-            thread.start()
-            try:
-                yield from self._predictions()
-            finally:
-                self._end(thread)
+        self._handover = _Handover(self._stream.live, lambda: self._over)
+        thread = threading.Thread(target=self._read, name="frames", daemon=True)
+        self._started = time.perf_counter()
+        thread.start()
+        try:
+            yield from self._predictions()
+        finally:
+            self._end(thread)
 
     def _predictions(self) -> Iterator[StreamPrediction]:
         """Classify what the reading thread hands over."""
@@ -208,6 +207,8 @@ class StreamRun:
         except Exception as caught:  # for the other thread to raise
             error = caught
         finally:
+            # Here, not in the other thread: FFmpeg may be reading at that moment.
+            self._stream.close()
             self._handover.close(error)
 
     def _end(self, thread: threading.Thread) -> None:
