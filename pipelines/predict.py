@@ -92,16 +92,8 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="the label is null where the best class is less probable (default: 0)",
     )
-    add(
-        "--segments",
-        action="store_true",
-        help="merge consecutive windows of equal label",
-    )
-    add(
-        "--overlay",
-        metavar="FILE",
-        help="write an annotated copy as MP4, without sound",
-    )
+    add("--segments", action="store_true", help="merge windows of equal label")
+    add("--overlay", metavar="FILE", help="write an annotated MP4, without sound")
     add(
         "--live",
         action="store_true",

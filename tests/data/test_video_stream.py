@@ -18,8 +18,8 @@ from tests.export.making_streams import transport_stream
 from tests.export.making_streams import write_video
 from tsi_keras.data import video_stream
 from tsi_keras.data.frame_conversion import FrameConverter
+from tsi_keras.data.live_clock import LiveClock
 from tsi_keras.data.video_container import VideoError
-from tsi_keras.data.video_stream import LiveClock
 from tsi_keras.data.video_stream import VideoStream
 from tsi_keras.data.video_stream import parse_source
 from tsi_keras.utils.errors import InputError

@@ -58,6 +58,8 @@ def test_two_clips_in_a_row_get_their_labels_at_their_times(model, two_clips):
     summary = run.summary
     assert (summary.frames, summary.windows, summary.dropped) == (144, 11, 0)
     assert "144 frames, 11 windows" in str(summary)
+    with pytest.raises(ValueError, match="iterated once"):
+        next(iter(run))
     assert summary.seconds == pytest.approx(143 / 24, abs=1e-3)
 
 

@@ -14,6 +14,7 @@ import av
 from av.container import InputContainer
 
 from tsi_keras.data.cutting import SpanReader
+from tsi_keras.data.live_clock import LiveClock
 from tsi_keras.data.span import WHOLE
 from tsi_keras.data.video_container import VideoError
 from tsi_keras.data.video_container import open_container
@@ -38,9 +39,6 @@ _WEB = ("http", "https")
 # Pauses before the attempts to get a lost stream back, in seconds.
 PAUSES = (1, 2, 4, 8, 16)
 _TIMEOUT = 10.0  # seconds for opening, and for any single read
-# A timestamp further ahead of the clock on the wall is a jump of the sender's clock.
-_LARGEST_JUMP = 2.0
-_SMALLEST_STEP = Fraction(1, 1000)
 # FFmpeg numbers these frames by an assumed rate; their arrival says more.
 _WITHOUT_TIMES = ("mpjpeg", "mjpeg")
 
@@ -271,53 +269,6 @@ class VideoStream:
         if not self.num_frames:
             return VideoError(reason)
         return VideoError(f"{reason} (last frame at {float(self._seconds):.2f} s)")
-
-
-class LiveClock:
-    """Seconds since the first frame of a source that may stumble.
-
-    Timestamps are followed as long as they grow and do not leap ahead of the clock on
-    the wall; the latter bridges lost connections and what else timestamps do not tell.
-
-    Args:
-        by_arrival: do not look at timestamps at all.
-        now: the clock on the wall, in seconds.
-    """
-
-    def __init__(
-        self, *, by_arrival: bool = False, now: Callable[[], float] = time.monotonic
-    ):
-        self._by_arrival = by_arrival
-        self._now = now
-        self._stamp: Fraction | None = None
-        self._wall = 0.0
-        self.last: Fraction | None = None
-
-    def tick(self, frame: av.VideoFrame) -> Fraction:
-        """Time of `frame`, later than that of any frame before."""
-        stamp, now = self._stamp_of(frame), self._now()
-        if self.last is None:
-            self.last = Fraction(0)
-        else:
-            self.last += self._step(stamp, now - self._wall)
-        self._stamp, self._wall = stamp, now
-        return self.last
-
-    def restart(self) -> None:
-        """The next frame comes over a new connection: its timestamps begin anew."""
-        self._stamp = None
-
-    def _stamp_of(self, frame: av.VideoFrame) -> Fraction | None:
-        if self._by_arrival or frame.pts is None or not frame.time_base:
-            return None
-        return frame.pts * Fraction(frame.time_base)
-
-    def _step(self, stamp: Fraction | None, waited: float) -> Fraction:
-        if stamp is not None and self._stamp is not None:
-            step = stamp - self._stamp
-            if 0 < step <= waited + _LARGEST_JUMP:
-                return step
-        return max(Fraction(waited).limit_denominator(1_000_000), _SMALLEST_STEP)
 
 
 def _open(source: Source) -> InputContainer:

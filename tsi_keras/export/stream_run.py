@@ -159,8 +159,13 @@ class StreamRun:
 
         Raises:
             InputError: the source cannot be opened, or the scores are not finite.
+            ValueError: it was iterated before.
             VideoError: the source failed; what came before it was yielded.
         """
+        if self._handover is not None:
+            raise ValueError(
+                "A stream can be iterated once; call `classify_stream` again."
+            )
         self.open()
         self._handover = _Handover(self._stream.live, lambda: self._over)
         thread = threading.Thread(target=self._read, name="frames", daemon=True)
