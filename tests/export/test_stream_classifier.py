@@ -254,3 +254,13 @@ def test_exports_are_found_without_importing_them():
     assert "StreamingClassifier" in tsi_keras.export.__all__
     with pytest.raises(AttributeError, match="no attribute 'Streaming'"):
         _ = tsi_keras.export.Streaming
+
+
+def test_a_real_clip_is_scored_as_its_pieces(model, real_videos):
+    """28 frames per second: every third stored frame is a frame of the source's."""
+    path = real_videos / "kinetics_arm_wrestling.mp4"
+    predictions = classified(model, path, 4.0, 1.0)
+    assert [p.start for p in predictions] == list(range(7))
+    for p in predictions:
+        wanted = evaluated(model, path, p.start, p.end)
+        np.testing.assert_allclose(p.logits, wanted, atol=1e-4)

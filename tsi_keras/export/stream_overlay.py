@@ -144,6 +144,11 @@ def _frames_of(source: str) -> Iterator[TimedFrame]:
 
 def _checked(path: Path, source: str, overwrite: bool) -> Path:
     """The path, if a file may be written there."""
+    if "libx264" not in av.codecs_available:
+        raise InputError(
+            "`--overlay` needs PyAV with libx264, which the wheels of PyPI have; leave "
+            "the option out or install `av` from there."
+        )
     if path.suffix.lower() != ".mp4" or not path.absolute().parent.is_dir():
         raise InputError(
             f"`--overlay` {path} must be a .mp4 file in an existing folder."
