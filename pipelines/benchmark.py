@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines._benchmark_serving import add_serving
+from pipelines._benchmark_export import add_export_topics
+from pipelines._benchmark_output import add_common
+from pipelines._benchmark_output import claim
+from pipelines._benchmark_output import show
+from pipelines._benchmark_output import write
 from pipelines._command import Parser
 from pipelines._command import exit_with
 from pipelines._command import parse_with_overrides
@@ -27,10 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(topics)
     _add_prepare(topics)
     _add_augmentation(topics)
-    _add_tflite(topics)
-    serving = add_serving(topics)
-    _add_common(serving, repeats=3)
-    serving.set_defaults(measure=_measure_serving)
+    add_export_topics(topics)
     return parser
 
 
@@ -110,7 +111,7 @@ def _add_data(topics) -> None:
         default=2.0,
         help="duration of a measurement (default: %(default)s)",
     )
-    _add_common(data, repeats=5)
+    add_common(data, repeats=5)
     data.set_defaults(measure=_measure_data)
 
 
@@ -123,7 +124,7 @@ def _add_prepare(topics) -> None:
     prepare.add_argument(
         "--workers", type=int, default=2, help="processes (default: %(default)s)"
     )
-    _add_common(prepare, repeats=5)
+    add_common(prepare, repeats=5)
     prepare.set_defaults(measure=_measure_preparation)
 
 
@@ -132,47 +133,8 @@ def _add_augmentation(topics) -> None:
     augmentation = topics.add_parser(
         "augmentation", help="what each augmentation costs beside a multi-scale crop"
     )
-    _add_common(augmentation, repeats=15)
+    add_common(augmentation, repeats=15)
     augmentation.set_defaults(measure=_measure_augmentation)
-
-
-def _add_tflite(topics) -> None:
-    """Sub-command `tflite`."""
-    tflite = topics.add_parser(
-        "tflite", help="latency of TFLite files of ResNet-50 networks, TSI's among them"
-    )
-    tflite.add_argument(
-        "--threads",
-        nargs="+",
-        type=int,
-        default=[2, 1],
-        metavar="N",
-        help="threads of the interpreter; several are measured one after the other "
-        "(default: 2 1)",
-    )
-    tflite.add_argument(
-        "--kind",
-        default="float32",
-        help="float32, float16, dynamic or int8 (default: %(default)s)",
-    )
-    _add_common(tflite, repeats=9)
-    tflite.set_defaults(measure=_measure_tflite)
-
-
-def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
-    """Options of all sub-commands."""
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=repeats,
-        help="measurements of each kind, in turns (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", help="folder for the figures as CSV and JSON"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what --output holds"
-    )
 
 
 def _measure_data(args: argparse.Namespace) -> None:
@@ -181,7 +143,7 @@ def _measure_data(args: argparse.Namespace) -> None:
 
     if args.measure_training and (args.config is None or args.data is None):
         raise InputError("`--measure-training` needs --config FILE and --data DATA.")
-    output = _output(args)
+    output = claim(args)
     rows = []
     for grain in args.grain if args.synthetic else [None]:
         with _records(args.data, grain) as (folder, name):
@@ -192,7 +154,7 @@ def _measure_data(args: argparse.Namespace) -> None:
     if needed is not None:
         verdict = describe_wait_for_data(speed.clips_per_second, needed)
         console.print(verdict, soft_wrap=True)
-    _write(output, "input_pipeline", rows, needed_clips_per_second=needed)
+    write(output, "input_pipeline", rows, needed_clips_per_second=needed)
 
 
 @contextmanager
@@ -285,91 +247,21 @@ def _print_speed(speed, name: str) -> None:
 def _measure_preparation(args: argparse.Namespace) -> None:
     from tsi_keras.data.benchmark_preparation import benchmark_preparation
 
-    output = _output(args)
+    output = claim(args)
     rows = benchmark_preparation(
         args.videos, workers=args.workers, repeats=args.repeats
     )
-    _show(rows, "Preparation")
-    _write(output, "preparation", rows)
+    show(rows, "Preparation")
+    write(output, "preparation", rows)
 
 
 def _measure_augmentation(args: argparse.Namespace) -> None:
     from tsi_keras.data.benchmark_augmentation import benchmark_augmentation
 
-    output = _output(args)
+    output = claim(args)
     rows = benchmark_augmentation(args.repeats)
-    _show(rows, "Augmentation")
-    _write(output, "augmentation", rows)
-
-
-def _measure_tflite(args: argparse.Namespace) -> None:
-    from tsi_keras.export.benchmark_tflite import benchmark_tflite
-
-    output = _output(args)
-    rows = benchmark_tflite(args.repeats, args.threads, kind=args.kind)
-    _show(rows, "TFLite, one clip of 8 frames of 224x224")
-    _write(output, "tflite", rows)
-
-
-def _measure_serving(args: argparse.Namespace) -> int:
-    from tsi_keras.evaluation.predict import find_videos
-    from tsi_keras.export.benchmark_serving import benchmark_serving
-    from tsi_keras.export.benchmark_serving import print_serving
-    from tsi_keras.export.exported_model import read_exported
-
-    output = _output(args)
-    rows = benchmark_serving(
-        args.server,
-        read_exported(args.export),
-        find_videos(args.videos or []),
-        name=args.name,
-        signatures=args.signature,
-        requests=args.requests,
-        connections=args.connections,
-        repeats=args.repeats,
-        timeout=args.timeout,
-    )
-    print_serving(rows)
-    _write(output, "serving", [{**row, "command": args.command} for row in rows])
-    return 1 if any(row["errors"] or row["wrong"] for row in rows) else 0
-
-
-def _show(rows: list[dict[str, object]], title: str) -> None:
-    """Rows as a table on the terminal."""
-    from tsi_keras.utils.console import print_table
-
-    print_table(title, list(rows[0]), [list(row.values()) for row in rows])
-
-
-def _output(args: argparse.Namespace) -> Path | None:
-    """The folder to write to, claimed before anything is measured."""
-    from tsi_keras.utils.files import claim_output
-
-    if args.output is None:
-        return None
-    given = (getattr(args, name, None) for name in ("data", "export"))
-    inputs = [item for item in given if item is not None]
-    names = ("input_pipeline", "preparation", "augmentation", "tflite", "serving")
-    marks = [f"{name}.json" for name in names]
-    from tsi_keras.utils.files import check_output
-
-    check_output(args.output, overwrite=args.overwrite, marks=marks, inputs=inputs)
-    return claim_output(args.output, overwrite=args.overwrite, marks=marks)
-
-
-def _write(output: Path | None, name: str, rows, **details) -> None:
-    """The figures, with the machine they are of."""
-    if output is None:
-        return
-    import tensorflow as tf
-
-    from tsi_keras.data.synthetic.writing import available_cores
-    from tsi_keras.utils.console import console
-    from tsi_keras.utils.measurements import write_measurements
-
-    machine = {"cores": available_cores(), "tensorflow": tf.__version__}
-    path = write_measurements(output, name, rows, **machine, **details)
-    console.print(f"figures in {path}", soft_wrap=True)
+    show(rows, "Augmentation")
+    write(output, "augmentation", rows)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tsi_keras.export.tflite import calibration_clips
-from tsi_keras.export.tflite import write_tflite_files
-
 from tests.export.trained_models import MODELS
 from tests.export.trained_models import make_demo_data
 from tests.export.trained_models import trained_model
@@ -27,6 +24,8 @@ from tsi_keras.export.parity import record_clips
 from tsi_keras.export.parity_report import export_rows
 from tsi_keras.export.parity_report import print_report
 from tsi_keras.export.saved_model import write_saved_model
+from tsi_keras.export.tflite import calibration_clips
+from tsi_keras.export.tflite import write_tflite_files
 from tsi_keras.models import VideoClassifier
 from tsi_keras.utils.console import console
 from tsi_keras.utils.measurements import write_measurements

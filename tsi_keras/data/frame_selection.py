@@ -105,6 +105,11 @@ class KeepNearest:
         self._last_is_kept = False
         self._before = Fraction(0)  # time of the frame before the last
 
+    @property
+    def passed(self) -> int:
+        """Multiples of 1/fps, from 0, of which the nearest frame is known."""
+        return self._targets
+
     def push(self, frame: av.VideoFrame, time: Fraction) -> Iterator[av.VideoFrame]:
         if self._last is not None:
             self._before = self._last[1]

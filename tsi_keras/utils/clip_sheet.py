@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
@@ -113,7 +114,7 @@ def _paste_frames(
 
 
 def fitted(
-    text: str, width: int, size: int, *, bold: bool = False
+    text: str, width: int, size: int, *, bold: bool = False, file: str | None = None
 ) -> tuple[str, ImageFont.FreeTypeFont]:
     """Return text and the largest font in which it fits, shortened if none does.
 
@@ -122,9 +123,10 @@ def fitted(
         width: pixels.
         size: points to begin with; 20, or `size` if that is less, are the smallest.
         bold: whether the font is.
+        file: another font than that of `font`.
     """
     for points in range(size, min(size, 20) - 1, -1):
-        face = font(points, bold=bold)
+        face = font(points, bold=bold, file=file)
         if face.getlength(text) <= width:
             return text, face
     while text and face.getlength(text + "…") > width:
@@ -132,8 +134,38 @@ def fitted(
     return text + "…", face
 
 
-def font(points: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which comes with matplotlib and has many signs."""
+def font(
+    points: int, *, bold: bool = False, file: str | None = None
+) -> ImageFont.FreeTypeFont:
+    """Return a font from a file, or DejaVu Sans, which comes with matplotlib."""
+    return ImageFont.truetype(file or font_file(bold=bold), points)
+
+
+def font_file(text: str = "", *, bold: bool = False) -> str | None:
+    """Return the file of a font that has all signs of a text.
+
+    Args:
+        text: what is to be written.
+        bold: whether DejaVu Sans, which is tried first, shall be bold.
+
+    Returns:
+        The path, or None if no installed font has them all.
+    """
     weight = "bold" if bold else "normal"
-    properties = font_manager.FontProperties("DejaVu Sans", weight=weight)
-    return ImageFont.truetype(font_manager.findfont(properties), points)
+    default = font_manager.FontProperties("DejaVu Sans", weight=weight)
+    files = [font_manager.findfont(default)]
+    if not text:
+        return files[0]
+    # Matplotlib's "Last Resort" has a sign for everything: a box.
+    found = font_manager.fontManager.ttflist
+    files += sorted({x.fname for x in found if not x.name.startswith("Last Resort")})
+    wanted = {ord(sign) for sign in text if not sign.isspace()}
+    return next((f for f in files if wanted <= _signs(f)), None)
+
+
+def _signs(file: str) -> set[int]:
+    """Code points a font can draw; none if it cannot be read."""
+    try:
+        return set(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError):
+        return set()

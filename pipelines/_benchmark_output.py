@@ -1,0 +1,66 @@
+"""What all topics of `python -m pipelines.benchmark` share: options and files."""
+
+import argparse
+from pathlib import Path
+
+# What the topics call their files.
+_FIGURES = (
+    "input_pipeline",
+    "preparation",
+    "augmentation",
+    "tflite",
+    "serving",
+    "streaming",
+)
+
+
+def add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
+    """Options of all sub-commands."""
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=repeats,
+        help="measurements of each kind, in turns (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for the figures as CSV and JSON"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what --output holds"
+    )
+
+
+def show(rows: list[dict[str, object]], title: str) -> None:
+    """Rows as a table on the terminal."""
+    from tsi_keras.utils.console import print_table
+
+    print_table(title, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def claim(args: argparse.Namespace) -> Path | None:
+    """The folder to write to, claimed before anything is measured."""
+    from tsi_keras.utils.files import check_output
+    from tsi_keras.utils.files import claim_output
+
+    if args.output is None:
+        return None
+    given = (getattr(args, name, None) for name in ("data", "export"))
+    inputs = [item for item in given if item is not None]
+    marks = [f"{name}.json" for name in _FIGURES]
+    check_output(args.output, overwrite=args.overwrite, marks=marks, inputs=inputs)
+    return claim_output(args.output, overwrite=args.overwrite, marks=marks)
+
+
+def write(output: Path | None, name: str, rows, **details) -> None:
+    """The figures, with the machine they are of."""
+    if output is None:
+        return
+    import tensorflow as tf
+
+    from tsi_keras.data.synthetic.writing import available_cores
+    from tsi_keras.utils.console import console
+    from tsi_keras.utils.measurements import write_measurements
+
+    machine = {"cores": available_cores(), "tensorflow": tf.__version__}
+    path = write_measurements(output, name, rows, **machine, **details)
+    console.print(f"figures in {path}", soft_wrap=True)
