@@ -47,6 +47,7 @@ from tsi_keras.training.multi_worker import trainable
 from tsi_keras.training.resuming import fit_from
 from tsi_keras.training.run_data import batch_ids
 from tsi_keras.training.run_data import clips_per_step
+from tsi_keras.training.run_data import reads_in_order
 from tsi_keras.training.run_data import training_clips
 from tsi_keras.training.run_data import training_shares
 from tsi_keras.training.run_data import updates_per_epoch
@@ -257,7 +258,7 @@ def _callbacks(
             strategy, lambda: batch_ids(config, info, epoch, step, workers)
         )
 
-    exact = config.train.deterministic or workers > 1
+    exact = reads_in_order(config, workers)
     samples = partial(training_clips, config, info, 0, 0)
     reports = [
         clock,
