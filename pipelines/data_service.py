@@ -16,7 +16,8 @@ def build_parser() -> argparse.ArgumentParser:
         "dispatcher, and one worker on each host. They run until SIGTERM or Ctrl-C. The "
         "data set must have the same path on all of them and on the training's host. A "
         "training gets the batches it would make itself, in the same order; when it "
-        "loses a worker it stands still, and is to be ended and resumed.",
+        "loses a server it says which and ends (exit status 75), to be resumed when "
+        "that is there again.",
         epilog="Exit status: 0 when a signal ended it, 2 on bad usage.",
     )
     roles = parser.add_subparsers(dest="role", metavar="ROLE", required=True)

@@ -24,7 +24,6 @@ from tsi_keras.data.verification import verify
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.console import print_table
-from tsi_keras.utils.urls import is_remote
 
 _SHOWN = 10  # failures printed; the report lists all
 _EXIT_STATUS = """\
@@ -51,8 +50,6 @@ def main(argv: list[str] | None = None) -> int:
         return _write_manifest(manifest, options)
     if options["output"] is None:
         parser.error("the following arguments are required: --output")
-    if options["verify"] and is_remote(options["output"]):
-        parser.error("argument --verify: needs a local --output")
     allowed = parse_max_failures(options.pop("max_failures"))
     sample, check = options.pop("dry_run"), options.pop("verify")
     if sample is not None:

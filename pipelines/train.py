@@ -15,8 +15,8 @@ from tsi_keras.utils.console import print_table
 _EXIT_STATUS = """\
 exit status: 0 when the training ended, 1 when its loss was no longer finite, 2 for bad
 usage or input, 128 + n when signal n ended it after a saved step (143 for SIGTERM, 130
-for Ctrl-C), 75 when another worker of several was lost; --resume goes on from the last
-saved step."""
+for Ctrl-C), 75 when another worker of several or a server of the data service was lost;
+--resume goes on from the last saved step."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,9 +8,12 @@ import tensorflow as tf
 
 from tests.data.making_records import record
 from tests.data.making_records import write_dataset
+from tsi_keras.data import data_service
+from tsi_keras.data.data_service import answers
 from tsi_keras.data.data_service import in_order
 from tsi_keras.data.data_service import start_dispatcher
 from tsi_keras.data.data_service import start_worker
+from tsi_keras.data.data_service import worker_addresses
 from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.utils.errors import InputError
@@ -130,6 +133,36 @@ def test_a_service_that_is_not_there(data):
     (port,) = free_ports(1)
     with pytest.raises(InputError, match="does not answer"):
         train(data, service=f"grpc://localhost:{port}")
+
+
+def test_a_service_tells_its_workers(service):
+    addresses = worker_addresses(service)
+    assert len(addresses) == 3
+    assert all(answers(address) for address in addresses)
+
+
+def test_a_worker_that_is_missing_at_the_start(data):
+    """Waiting for its batches would have no end."""
+    there, missing = (f"localhost:{port}" for port in free_ports(2))
+    dispatcher = start_dispatcher(0, [there, missing])
+    worker = start_worker(dispatcher.target, there)
+    with pytest.raises(InputError, match=f"worker {missing} does not answer"):
+        train(data, service=dispatcher.target)
+    del worker, dispatcher
+
+
+def test_a_service_without_workers(data, service, monkeypatch):
+    """Nobody answers, for ever; TensorFlow's own wait could not be ended here."""
+    monkeypatch.setattr(data_service, "_PATIENCE", 0.1)
+    monkeypatch.setattr(data_service, "_ask", lambda *_: None)
+    with pytest.raises(InputError, match="none of its workers answers"):
+        train(data, service=service)
+
+
+def test_a_dispatcher_of_somebody_else(data):
+    dispatcher = tf.data.experimental.service.DispatchServer()
+    with pytest.raises(InputError, match="is no dispatcher of `pipelines.data_serv"):
+        train(data, service=dispatcher.target)
 
 
 def test_impossible_servers():

@@ -18,6 +18,7 @@ from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.preparation import prepare
 from tsi_keras.data.shards import PreparationError
+from tsi_keras.data.verification import verify
 from tsi_keras.utils.errors import InputError
 
 OPTIONS = {"short_side": 24, "workers": 1, "videos_per_shard": 2, "split": "1"}
@@ -87,6 +88,45 @@ def test_written_and_read_there_as_locally(s3, videos, local):
     dataset = make_dataset(local, "train", CLIPS, batch_size=3, training=False)
     np.testing.assert_array_equal(frames, np.concatenate([b[0] for b in dataset]))
     assert errors == ""
+
+
+def verify_remotely(output: str) -> tuple:
+    """Check a data set, damage it, check it again; then read it only."""
+    from tsi_keras.data.preparation_page import show_verification
+    from tsi_keras.data.remote import read_bytes
+    from tsi_keras.data.remote import remove
+    from tsi_keras.data.remote import to_path
+    from tsi_keras.data.remote import write_bytes
+
+    folder = to_path(output)
+    sound = verify(output, workers=1).to_json()
+    first, second, *_ = sorted(load_dataset_info(output).shard_paths("train"))
+    remove(to_path(first))
+    write_bytes(to_path(second), read_bytes(to_path(second))[:-1])
+    write_bytes(folder / "old.tfrecord", b"")
+    damaged = verify(output, workers=2)
+    show_verification(damaged)
+    with pytest.raises(InputError, match="`--verify` http.* can only be read"):
+        verify("http://localhost:1/out")
+    return sound, damaged.to_json()
+
+
+def test_verified_there_as_locally(s3, local):
+    output = f"s3://{BUCKET}/checked"
+    for path in local.iterdir():
+        if path.is_file():
+            s3.put(f"checked/{path.name}", path.read_bytes())
+    (sound, damaged), _ = in_child(verify_remotely, s3.settings(), output)
+    assert sound == verify(local, workers=1).to_json()
+    (local / "verification.json").unlink()
+    assert sound["sound"] and not damaged["sound"]
+    found = {(item["check"], item["where"]) for item in damaged["findings"]}
+    assert ("shard unreadable", "train-00000-of-00004.tfrecord") in found
+    assert ("shard unreadable", "train-00001-of-00004.tfrecord") in found
+    assert ("shard not listed", "old.tfrecord") in found
+    content = s3.content("checked")
+    assert json.loads(content["verification.json"])["findings"] == damaged["findings"]
+    assert b"it cannot be read: it does not exist" in content["report.html"]
 
 
 def test_remote_videos_make_the_same_shards(s3, videos, local, tmp_path):

@@ -4,6 +4,8 @@ import pytest
 import tensorflow as tf
 
 from tsi_keras.data.dataset_info import load_dataset_info
+from tsi_keras.data.pipeline import make_dataset
+from tsi_keras.training import run_data
 from tsi_keras.training.building import build_classifier
 from tsi_keras.training.checkpoints import save_model
 from tsi_keras.training.checks import common_facts
@@ -91,3 +93,26 @@ def test_videos_of_a_batch(info, workers, capsys):
     assert set(batch_ids(config, info, epoch, step, workers)) == expected
     assert len(expected) == 4
     assert "looking up the videos of epoch 2, step 2" in capsys.readouterr().out
+
+
+def test_batches_of_a_data_service_are_read_in_its_order(info, monkeypatch):
+    """They are deterministic without `train.deterministic`, and so must be the look-up."""
+    values = CONFIG.model_dump()
+    values["data"]["service"] = "grpc://localhost:1"
+    config = Config.model_validate(values)
+    assert not config.train.deterministic
+    asked = {}
+
+    def noted(*args, **options):
+        asked.update(options)
+        return make_dataset(*args, **options)
+
+    monkeypatch.setattr(run_data, "make_dataset", noted)
+    ids = batch_ids(config, info, 1, 1)
+    assert asked["deterministic"] is True
+    assert asked.get("service") is None  # which may be what failed
+    exact = values | {"train": values["train"] | {"deterministic": True}}
+    assert ids == batch_ids(Config.model_validate(exact), info, 1, 1)
+    assert run_data.reads_in_order(config, 1)
+    assert not run_data.reads_in_order(CONFIG, 1)
+    assert run_data.reads_in_order(CONFIG, 2)

@@ -10,11 +10,14 @@ the same order, and a resumed run goes on as the undisturbed one.
 less: no order, batches that run over the ends of epochs, and videos that are lost for an
 epoch when a worker dies. It is not used. The price: the workers must be known when the
 dispatcher starts, all of them must be there, each reads all records (but decodes only its
-share), and a training that loses one stands still: end it, start the worker, and resume.
+share), and a training that loses one can only stop (`training.service_watch` sees to
+that): start the worker again, and resume.
 """
 
 import socket
 import uuid
+from concurrent.futures import Future
+from threading import Thread
 
 import tensorflow as tf
 
@@ -28,8 +31,11 @@ _HINT = tf.data.experimental.SHARD_HINT
 
 _SCHEME = "grpc://"
 
-# Seconds to wait for a dispatcher.
+# Seconds to wait for a server that is asked something.
 _PATIENCE = 10
+
+# What the dispatcher keeps the addresses of its workers under.
+_ADDRESSES = "tsi_keras_workers"
 
 
 def start_dispatcher(
@@ -56,9 +62,14 @@ def start_dispatcher(
         _port_of("workers", address)
     config = _service.DispatcherConfig(port=port, worker_addresses=workers)
     try:
-        return _service.DispatchServer(config)
+        server = _service.DispatchServer(config)
     except tf.errors.OpError as error:
         raise InputError(f"`port` {port} cannot be used: {error.message}") from error
+    addresses = tf.data.Dataset.from_tensors(tf.constant(workers))
+    _service.register_dataset(
+        server.target, addresses, compression=None, dataset_id=_ADDRESSES
+    )
+    return server
 
 
 def start_worker(
@@ -134,9 +145,15 @@ def through_service(batches: tf.data.Dataset, service: str) -> tf.data.Dataset:
         `tf.errors.InvalidArgumentError` if the service lost its place.
 
     Raises:
-        InputError: the dispatcher cannot be reached or has no workers.
+        InputError: the dispatcher or one of its workers cannot be reached.
     """
-    workers = _count_workers(service)
+    workers = worker_addresses(service)
+    for worker in workers:
+        if not answers(worker):
+            raise InputError(
+                f"`service` {service}: its worker {worker} does not answer; start it. "
+                "All workers must be there."
+            )
     stream = whole(batches, tf.data.INFINITE_CARDINALITY).apply(
         _service.distribute(
             _service.ShardingPolicy.HINT,
@@ -151,7 +168,7 @@ def through_service(batches: tf.data.Dataset, service: str) -> tf.data.Dataset:
         )
     )
 
-    return in_order(stream, workers)
+    return in_order(stream, len(workers))
 
 
 def in_order(stream: tf.data.Dataset, workers: int) -> tf.data.Dataset:
@@ -197,23 +214,64 @@ def _sorted(numbers: tf.Tensor, *batches: tf.Tensor) -> tuple[tf.Tensor, ...]:
     return tuple(tf.gather(value, order) for value in batches)
 
 
-def _count_workers(service: str) -> int:
-    """How many workers have joined."""
-    host, _, port = service.removeprefix(_SCHEME).rpartition(":")
-    try:
+def worker_addresses(service: str) -> list[str]:
+    """Ask a dispatcher, and the workers that are there, for all workers.
+
+    Args:
+        service: `grpc://host:port` of a dispatcher of `start_dispatcher`.
+
+    Returns:
+        `host:port` of each, as the dispatcher was told.
+
+    Raises:
+        InputError: the dispatcher does not answer, is none of ours, or no worker came.
+    """
+    if not answers(service.removeprefix(_SCHEME)):
         # TensorFlow would try for an hour.
-        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-    except OSError as error:
-        raise InputError(f"`service` {service} does not answer: {error}") from error
-    ones = tf.data.Dataset.range(1).apply(
-        _service.distribute("parallel_epochs", service, job_name=uuid.uuid4().hex)
-    )
+        raise InputError(f"`service` {service} does not answer.")
+    found: Future = Future()
+    # A thread that ends with the process: nothing else ends the wait for a worker.
+    Thread(target=_ask, args=(service, found), daemon=True).start()
     try:
-        return sum(1 for _ in ones)
+        return found.result(_PATIENCE)
+    except TimeoutError:
+        raise InputError(
+            f"`service` {service}: none of its workers answers; start them."
+        ) from None
+    except tf.errors.NotFoundError as error:
+        raise InputError(
+            f"`service` {service} is no dispatcher of `pipelines.data_service`, or one "
+            "of another version."
+        ) from error
     except tf.errors.OpError as error:
         raise InputError(
             f"`service` {service} does not answer: {error.message}"
         ) from error
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens on `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _ask(service: str, found: Future) -> None:
+    """Fetch the list that `start_dispatcher` left, from whichever worker is there."""
+    try:
+        lists = _service.from_dataset_id(
+            "parallel_epochs",
+            service,
+            _ADDRESSES,
+            element_spec=tf.TensorSpec([None], tf.string),
+        )
+        addresses = next(lists.take(1).as_numpy_iterator())
+        found.set_result([address.decode() for address in addresses])
+    except Exception as error:
+        found.set_exception(error)
 
 
 def _port_of(name: str, address: str) -> int:

@@ -5,16 +5,22 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from html import escape
 from itertools import islice
+from pathlib import Path
 from string import Template
 
 from tsi_keras.data.preparation_report import SPLIT_COLUMNS
 from tsi_keras.data.preparation_report import PreparationReport
 from tsi_keras.data.preparation_state import REPORT_HTML
 from tsi_keras.data.preparation_state import REPORT_JSON
+from tsi_keras.data.remote import RemotePath
+from tsi_keras.data.remote import exists
+from tsi_keras.data.remote import read_bytes
+from tsi_keras.data.remote import write_bytes
 from tsi_keras.data.thumbnails import Thumbnail
 from tsi_keras.data.verification import VERIFICATION_JSON
 from tsi_keras.data.verification import Verification
 from tsi_keras.utils.files import write_text
+from tsi_keras.utils.urls import is_remote
 
 MOST_ROWS = 500  # of any table: the page of 250,000 videos must open on a phone
 _BARS = 20
@@ -99,11 +105,22 @@ def show_verification(verification: Verification) -> None:
         verification: the outcome; where its folder has no report, nothing happens.
     """
     path = verification.folder / REPORT_HTML
-    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    page = _read(path)
     before, begin, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if begin and end:
-        write_text(path, before + begin + _verification(verification) + end + after)
+        page = before + begin + _verification(verification) + end + after
+        if is_remote(path):
+            write_bytes(path, page.encode("utf-8"))
+        else:
+            write_text(path, page)
+
+
+def _read(path: Path | RemotePath) -> str:
+    """An earlier page; empty where there is none."""
+    if is_remote(path):
+        return read_bytes(path).decode("utf-8") if exists(path) else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _verification(verification: Verification) -> str:

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 from typing import TypeVar
 
+from tsi_keras.data.deadly_videos import WORKING
+from tsi_keras.data.deadly_videos import Suspects
 from tsi_keras.data.shards import STATE_FOLDER
 from tsi_keras.data.shards import PreparationError
 from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
+from tsi_keras.data.shards import encode_video
 from tsi_keras.data.shards import write_shard
 
 _POLL_SECONDS = 0.2
 T = TypeVar("T")
-_WORKING = "working-"
 _worker: "_Worker | None" = None  # set in worker processes only
 
 
@@ -40,6 +42,7 @@ def write_shards(
     workers: int,
     on_progress: Callable[[int], None],
     write: Callable[..., dict[str, Any]] = write_shard,
+    encode: Callable[..., Any] = encode_video,
 ) -> list[dict[str, Any]]:
     """Write shards in `workers` processes; with one, in this process.
 
@@ -51,16 +54,44 @@ def write_shards(
         on_progress: called now and then with the number of videos done.
         write: `write_shard` or a function like it, importable by name.
 
+        encode: how `write` makes a record; `encode_video` or a function like it. A
+            video at which a worker died is tried with it alone.
+
     Returns:
-        The sidecars in the order of `tasks`.
+        The sidecars in the order of `tasks`. With several workers, a video that kills
+        the process which decodes it is among the failures.
 
     Raises:
-        PreparationError: a shard cannot be written or a worker process died;
-            finished shards stay.
+        PreparationError: a shard cannot be written, or worker processes die for
+            another reason than a video; finished shards stay.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
         return _write_here(tasks, folder, options, on_progress, write)
+    suspects = Suspects(folder, options, process_context(), encode, _follow_parent)
+    sidecars: dict[str, dict[str, Any]] = {}
+    while missing := [task for task in tasks if task.name not in sidecars]:
+        kept = sum(len(task.videos) for task in tasks if task.name in sidecars)
+        written, broken = _write_in_pool(
+            [suspects.without_culprits(task) for task in missing],
+            (folder, options, write),
+            min(workers, len(missing)),
+            lambda done, kept=kept: on_progress(kept + done),
+        )
+        sidecars |= written
+        if broken:
+            suspects.examine([task for task in missing if task.name not in written])
+    return [sidecars[task.name] for task in tasks]
+
+
+def _write_in_pool(
+    tasks: Sequence[ShardTask],
+    arguments: tuple[Path, RecordOptions, Callable[..., dict[str, Any]]],
+    workers: int,
+    on_progress: Callable[[int], None],
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Sidecars by name, and whether a worker died before all were there."""
+    folder, options, write = arguments
     context = process_context()
     done = context.Value(ctypes.c_longlong, 0)
     stop = context.Value(ctypes.c_bool, False)
@@ -70,16 +101,22 @@ def write_shards(
         initializer=_start_worker,
         initargs=(folder, options, done, stop, write),
     )
+    futures, broken = [], False
     try:
-        futures = [pool.submit(_work, task) for task in tasks]
+        futures += [pool.submit(_work, task) for task in tasks]
         # Read without the lock: a worker killed while it holds it must not block us.
         _await(futures, lambda: on_progress(done.get_obj().value))
-        return [future.result() for future in futures]
     except BrokenProcessPool:
-        raise PreparationError(_obituary(folder)) from None
+        broken = True
     finally:
         stop.get_obj().value = True
         pool.shutdown(wait=True, cancel_futures=True)
+    whole = [
+        future.result()
+        for future in futures
+        if future.done() and not future.cancelled() and future.exception() is None
+    ]
+    return {sidecar["name"]: sidecar for sidecar in whole}, broken
 
 
 def run_in_processes(
@@ -175,7 +212,7 @@ class _Worker:
         self.write = write
         self._done = done
         self._stop = stop
-        self._note = folder / STATE_FOLDER / f"{_WORKING}{os.getpid()}"
+        self._note = folder / STATE_FOLDER / f"{WORKING}{os.getpid()}"
 
     def on_video(self, identifier: str | None) -> None:
         """Note what is being decoded, in case it kills this process; count it."""
@@ -212,15 +249,3 @@ def _die_with_parent() -> None:
 
 def _work(task: ShardTask) -> dict[str, Any]:
     return _worker.write(task, _worker.folder, _worker.options, _worker.on_video)
-
-
-def _obituary(folder: Path) -> str:
-    """Say that a worker died, and over which videos it may have been."""
-    notes = sorted((folder / STATE_FOLDER).glob(f"{_WORKING}*"))
-    videos = ", ".join(note.read_text(encoding="utf-8") for note in notes)
-    return (
-        "a worker process died (killed, out of memory or crashed)"
-        + (f" while decoding one of: {videos}" if videos else "")
-        + "; finished shards are kept: run again with --resume, perhaps with fewer "
-        "--workers."
-    )

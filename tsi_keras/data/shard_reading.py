@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from tsi_keras.data.remote import RemoteNotFound
+from tsi_keras.data.remote import RemotePath
+from tsi_keras.data.remote import local_copy
 from tsi_keras.utils.files import file_sha256
+from tsi_keras.utils.urls import is_remote
 
 SIGNATURE_FRAMES = 4
 _HASH_ROWS, _HASH_COLUMNS = 8, 9  # 8 x 8 comparisons of neighbours: 64 bits a frame
@@ -56,23 +61,34 @@ class ShardFacts:
     problem: str = ""
 
 
-def read_shard(folder: Path, name: str) -> ShardFacts:
+def read_shard(folder: Path | RemotePath, name: str) -> ShardFacts:
     """Read a shard, decode every frame in it.
 
     Args:
-        folder: folder of the data set.
+        folder: folder of the data set; a shard on remote storage is copied first.
         name: name of the TFRecord file.
 
     Returns:
         What was found; a damaged file gives the records before the damage.
-    """
-    import tensorflow as tf
 
+    Raises:
+        RemoteError: the storage does not give the shard for a reason of its own.
+    """
     path = folder / name
     try:
-        facts = ShardFacts(name, file_sha256(path), [])
+        with local_copy(path) if is_remote(path) else nullcontext(path) as file:
+            return _read_file(name, file)
+    except RemoteNotFound:
+        return ShardFacts(name, "", [], "it cannot be read: it does not exist")
     except OSError as error:
         return ShardFacts(name, "", [], f"it cannot be read: {error.strerror}")
+
+
+def _read_file(name: str, path: Path) -> ShardFacts:
+    """Facts of the shard in a local file."""
+    import tensorflow as tf
+
+    facts = ShardFacts(name, file_sha256(path), [])
     try:
         for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             facts.records.append(read_record(serialized))

@@ -57,11 +57,19 @@ class RecordOptions:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One TFRecord file to write: its name, split and `(video, label)` in order."""
+    """One TFRecord file to write.
+
+    Attributes:
+        name: of the file.
+        split: of its videos.
+        videos: `(video, label)` in order.
+        unusable: `(id, reason)` of those of them that must not be decoded.
+    """
 
     name: str
     split: str
     videos: tuple[tuple[VideoEntry, int], ...]
+    unusable: tuple[tuple[str, str], ...] = ()
 
 
 def plan_shards(
@@ -224,6 +232,8 @@ def encode_video(
         "label": entry.label,
         "split": task.split,
     }
+    if reason := dict(task.unusable).get(entry.id):
+        return None, row | {"reason": reason}
     try:
         record, details = _decode_to_record(entry, label, options)
     except VideoError as error:

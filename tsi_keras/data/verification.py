@@ -5,6 +5,7 @@ one video in two splits. Warnings are what a person should look at.
 """
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,6 +21,11 @@ from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.duplicates import equal_groups
 from tsi_keras.data.duplicates import near_pairs
 from tsi_keras.data.duplicates import spread
+from tsi_keras.data.remote import RemotePath
+from tsi_keras.data.remote import check_writable
+from tsi_keras.data.remote import list_names
+from tsi_keras.data.remote import to_path
+from tsi_keras.data.remote import upload
 from tsi_keras.data.shard_pool import run_in_processes
 from tsi_keras.data.shard_reading import RecordFacts
 from tsi_keras.data.shard_reading import ShardFacts
@@ -51,7 +57,7 @@ class Verification:
     """What came of a check-up.
 
     Attributes:
-        folder: folder of the data set.
+        folder: folder of the data set, a `Path` or a `RemotePath`.
         num_shards: shards read.
         num_videos: records read.
         counts: videos by split and class, as found.
@@ -60,7 +66,7 @@ class Verification:
         found: number of findings by `(severity, check)`, all counted.
     """
 
-    folder: Path
+    folder: Path | RemotePath
     num_shards: int
     num_videos: int
     counts: dict[str, dict[str, int]]
@@ -102,14 +108,16 @@ def verify(data_dir: str | Path, *, workers: int | None = None) -> Verification:
     Writes `verification.json` into the folder and nothing else.
 
     Args:
-        data_dir: a finished data set.
+        data_dir: a finished data set; on remote storage, each shard is copied here
+            while it is read.
         workers: processes; `None` takes one per CPU.
 
     Returns:
         What was found; `is_sound` where there is no error.
 
     Raises:
-        InputError: there is no finished data set, or `workers` is below 1.
+        InputError: there is no finished data set, `workers` is below 1, or the
+            storage does not answer or can only be read.
         PreparationError: a worker process died.
 
     Example:
@@ -121,16 +129,22 @@ def verify(data_dir: str | Path, *, workers: int | None = None) -> Verification:
     if workers is not None and workers < 1:
         raise InputError(f"`workers` must be at least 1. Received: {workers}")
     if is_remote(data_dir):
-        raise InputError(
-            f"`--verify` reads local data sets. Received: {data_dir}; shards there were "
-            "read back and compared when they were written. To check the records, copy "
-            "the folder to a local disk."
-        )
+        check_writable(to_path(data_dir), "--verify")
     info = load_dataset_info(data_dir)
     shards = _read_all(info, workers or os.cpu_count() or 1)
     verification = check(info, shards)
-    write_json(info.folder / VERIFICATION_JSON, verification.to_json())
+    _write(verification)
     return verification
+
+
+def _write(verification: Verification) -> None:
+    """Put `verification.json` into the folder."""
+    path = verification.folder / VERIFICATION_JSON
+    if not is_remote(path):
+        write_json(path, verification.to_json())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        upload(write_json(Path(folder) / path.name, verification.to_json()), path)
 
 
 def _read_all(info: DatasetInfo, workers: int) -> dict[str, list[ShardFacts]]:
@@ -221,10 +235,17 @@ def _check_shards(read: _Read) -> Iterator[Finding]:
                 )
                 yield Finding(ERROR, "shard count", shard.name, message)
     listed = {shard.name for split in info.splits.values() for shard in split.shards}
-    for path in sorted(info.folder.glob("*.tfrecord")):
-        if path.name not in listed:
+    for name in _files(info.folder):
+        if name.endswith(".tfrecord") and name not in listed:
             message = "dataset.json does not list it; nothing reads it"
-            yield Finding(WARNING, "shard not listed", path.name, message)
+            yield Finding(WARNING, "shard not listed", name, message)
+
+
+def _files(folder: Path | RemotePath) -> list[str]:
+    """Names in the folder of a data set, sorted."""
+    if is_remote(folder):
+        return list_names(folder)
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _check_counts(read: _Read) -> Iterator[Finding]:

@@ -126,6 +126,12 @@ class DataSection(Section):
         description="grpc://host:port of a `pipelines.data_service` that decodes the "
         "training clips on other machines",
     )
+    service_timeout: float = Field(
+        60.0,
+        ge=1,
+        description="seconds without a batch after which a data service that lost a "
+        "server ends the training (status 75); one that is slow is waited for",
+    )
 
     @model_validator(mode="after")
     def _check_service(self) -> "DataSection":

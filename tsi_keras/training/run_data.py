@@ -6,6 +6,7 @@ from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.training.building import clip_options
 from tsi_keras.training.config import Config
+from tsi_keras.training.device_prefetch import near_device
 from tsi_keras.training.distribution import place_of
 from tsi_keras.training.distribution import validation_batch_size
 from tsi_keras.training.multi_worker import distributed
@@ -66,7 +67,19 @@ def training_shares(
         cache=config.data.cache,
         service=config.data.service,
     )
-    return distributed(shares, strategy)
+    return near_device(distributed(shares, strategy), strategy)
+
+
+def reads_in_order(config: Config, workers: int) -> bool:
+    """Whether the batches of a run are the same ones each time they are read.
+
+    Args:
+        config: the run's.
+        workers: how many train together. Several, and the workers of a data service,
+            read in the reproducible order in any case: they must agree.
+    """
+    service = config.data.service is not None
+    return config.train.deterministic or workers > 1 or service
 
 
 def batch_ids(
@@ -74,15 +87,15 @@ def batch_ids(
 ) -> list[str]:
     """The videos of a training batch, over all workers.
 
-    The epoch is read again up to there, which the terminal is told. Several workers read
-    in the same order every time, one does with `train.deterministic`.
+    The epoch is read again up to there, which the terminal is told. They are the videos
+    that were trained with if `reads_in_order`, else those of another order.
     """
     console.print(
         f"looking up the videos of epoch {epoch + 1}, step {step + 1}: reading the "
         "epoch up to there again",
         soft_wrap=True,
     )
-    if workers > 1:
+    if reads_in_order(config, workers):
         train = config.train.model_copy(update={"deterministic": True})
         config = config.model_copy(update={"train": train})
     data = training_clips(config, info, epoch, step, with_ids=True)

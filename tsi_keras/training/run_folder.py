@@ -37,7 +37,7 @@ OPERATIONAL = (
     "wandb",
 )
 # And of the section `data`: from where the same clips come.
-_SOURCES = ("cache", "service")
+_SOURCES = ("cache", "service", "service_timeout")
 
 
 class RunFolder:

@@ -47,6 +47,7 @@ from tsi_keras.training.multi_worker import trainable
 from tsi_keras.training.resuming import fit_from
 from tsi_keras.training.run_data import batch_ids
 from tsi_keras.training.run_data import clips_per_step
+from tsi_keras.training.run_data import reads_in_order
 from tsi_keras.training.run_data import training_clips
 from tsi_keras.training.run_data import training_shares
 from tsi_keras.training.run_data import updates_per_epoch
@@ -55,6 +56,7 @@ from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import describe_dataset
 from tsi_keras.training.run_folder import open_run
 from tsi_keras.training.run_lock import RunLock
+from tsi_keras.training.service_watch import ServiceWatch
 from tsi_keras.training.signals import StopOnSignal
 from tsi_keras.training.summary import MONITOR
 from tsi_keras.training.summary import TrainingSummary
@@ -67,7 +69,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.files import check_output
 
 # Callbacks that hold something open, also when training fails.
-_CLOSED = (Progress, EvaluateAverages, LogLearningRates, LogToWandb)
+_CLOSED = (Progress, EvaluateAverages, LogLearningRates, LogToWandb, ServiceWatch)
 
 
 def train(
@@ -90,8 +92,8 @@ def train(
         resume: go on from the last saved step of an interrupted run with the same
             data set and configuration; a finished one is left as it is. Where and under
             whose eyes it runs may change: `train.distribution`, `workers`,
-            `worker_index`, `checkpoint_minutes` and `wandb`, `data.cache` and
-            `data.service`.
+            `worker_index`, `checkpoint_minutes` and `wandb`, `data.cache`,
+            `data.service` and `data.service_timeout`.
 
     Returns:
         The outcome. The random state of Python, NumPy and TensorFlow is left seeded with
@@ -257,7 +259,7 @@ def _callbacks(
             strategy, lambda: batch_ids(config, info, epoch, step, workers)
         )
 
-    exact = config.train.deterministic or workers > 1
+    exact = reads_in_order(config, workers)
     samples = partial(training_clips, config, info, 0, 0)
     reports = [
         clock,
@@ -266,7 +268,9 @@ def _callbacks(
         keras.callbacks.CSVLogger(run.log, append=True),
         keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
     ]
+    service, patience = config.data.service, config.data.service_timeout
     return [
+        *([ServiceWatch(service, patience)] if service is not None else []),
         *([StopWhenTaken(lock)] if chief else []),
         StopWhenNotFinite(run.backup, ids, exact, run.last),
         ReseedEveryEpoch(config.train.seed),
