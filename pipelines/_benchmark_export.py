@@ -156,5 +156,7 @@ def _measure_stream(args: argparse.Namespace) -> None:
     rows = benchmark_stream(
         args.video, window=args.window, hop=args.hop, repeats=args.repeats
     )
-    show(rows, "Stream")
+    hidden = ("window_seconds", "hop_seconds", "windows", "real_time_factor")
+    shown = [{k: v for k, v in row.items() if k not in hidden} for row in rows]
+    show(shown, "Stream")
     write(output, "streaming", rows)
