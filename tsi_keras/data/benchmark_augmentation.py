@@ -12,7 +12,6 @@ from tsi_keras.data.augmentation_options import Augmentation
 from tsi_keras.data.benchmark_records import BenchmarkRecords
 from tsi_keras.data.benchmark_records import write_benchmark_records
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.clip_options import check_positive
 from tsi_keras.data.clips import Element
 from tsi_keras.data.clips import choose_frames
 from tsi_keras.data.clips import clip_seed
@@ -22,6 +21,7 @@ from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.flip_labels import flip_map
 from tsi_keras.data.records import parse_record
+from tsi_keras.utils.errors import check_positive
 
 # The first is what the others are compared with.
 VARIANTS = {

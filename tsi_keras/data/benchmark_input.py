@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.clip_options import check_positive
 from tsi_keras.data.clips import crop_box
 from tsi_keras.data.clips import epoch_number
 from tsi_keras.data.dataset_info import DatasetInfo
@@ -26,6 +25,7 @@ from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.shard_cache import cached_shard_paths
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 
 BARE = "tf.io.decode_jpeg alone"
 STEPS = ("read", "parse", "decode", "augment", "transfer")

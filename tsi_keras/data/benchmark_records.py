@@ -9,7 +9,6 @@ import tensorflow as tf
 from PIL import Image
 
 from tsi_keras import __version__
-from tsi_keras.data.clip_options import check_positive
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import ShardInfo
 from tsi_keras.data.dataset_info import SplitInfo
@@ -20,6 +19,7 @@ from tsi_keras.data.synthetic import SyntheticOptions
 from tsi_keras.data.synthetic import render_clip
 from tsi_keras.data.synthetic import video_seed
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.files import file_sha256
 
 _FPS = 12.0

@@ -9,6 +9,7 @@ from tsi_keras.data.sampling import SAMPLINGS
 from tsi_keras.data.sampling import SHORT_VIDEOS
 from tsi_keras.data.sampling import check_sampling
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 
 # The official sides of multi-scale crops.
 SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -93,15 +94,3 @@ class ClipOptions:
                 "`short_videos` is for sampling 'segments'; dense clips of short "
                 f"videos start again. Received: {self.short_videos!r}"
             )
-
-
-def check_positive(name: str, value: int) -> None:
-    """Refuse what cannot count anything.
-
-    Raises:
-        InputError: `value` is no integer of at least 1; names the argument.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(
-            f"`{name}` must be an integer of at least 1. Received: {value!r}"
-        )

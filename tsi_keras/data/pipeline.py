@@ -9,7 +9,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.clip_options import check_positive
 from tsi_keras.data.clips import Element
 from tsi_keras.data.clips import choose_frames
 from tsi_keras.data.clips import evaluation_clip
@@ -31,6 +30,7 @@ from tsi_keras.data.records import parse_record
 from tsi_keras.data.records import read_buffer
 from tsi_keras.data.shard_cache import cached_shard_paths
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 
 
 def make_dataset(

@@ -18,6 +18,7 @@ from tsi_keras.data.shards import plan_shards
 from tsi_keras.data.splitting import assign_splits
 from tsi_keras.data.splitting import parse_ratios
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.urls import is_remote
 
 RETRY_MARK = ".retry"  # train.retry1-00000-of-00001.tfrecord
@@ -139,12 +140,11 @@ def positive(name: str, value: int | None, default: int) -> int:
         `value`, or `default` for `None`.
 
     Raises:
-        InputError: it is below 1.
+        InputError: it is no integer of at least 1.
     """
     if value is None:
         return default
-    if value < 1:
-        raise InputError(f"`{name}` must be at least 1. Received: {value}")
+    check_positive(name, value)
     return value
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.clip_options import check_positive
 from tsi_keras.data.clips import Element
 from tsi_keras.data.clips import choose_frames
 from tsi_keras.data.clips import clip_seed
@@ -22,6 +21,7 @@ from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.flip_labels import flip_map
 from tsi_keras.data.records import parse_record
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.files import check_output
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import write_json

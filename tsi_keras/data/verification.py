@@ -31,7 +31,7 @@ from tsi_keras.data.shard_reading import RecordFacts
 from tsi_keras.data.shard_reading import ShardFacts
 from tsi_keras.data.shard_reading import read_shard
 from tsi_keras.utils.console import progress
-from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.urls import is_remote
 
@@ -126,8 +126,8 @@ def verify(data_dir: str | Path, *, workers: int | None = None) -> Verification:
             print(finding.severity, finding.where, finding.message)
         ```
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"`workers` must be at least 1. Received: {workers}")
+    if workers is not None:
+        check_positive("workers", workers)
     if is_remote(data_dir):
         check_writable(to_path(data_dir), "--verify")
     info = load_dataset_info(data_dir)

@@ -8,3 +8,15 @@ class InputError(ValueError):
     Commands print it without a traceback and exit with status 2; library
     callers may treat it as the `ValueError` it is.
     """
+
+
+def check_positive(name: str, value: int) -> None:
+    """Refuse what cannot count anything.
+
+    Raises:
+        InputError: `value` is no integer of at least 1; names the argument.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(
+            f"`{name}` must be an integer of at least 1. Received: {value!r}"
+        )
