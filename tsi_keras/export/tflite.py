@@ -13,8 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.data.clips import choose_frames
+from tsi_keras.data.clips import evaluation_clip
 from tsi_keras.data.dataset_info import DatasetInfo
-from tsi_keras.data.pipeline import make_dataset
+from tsi_keras.data.records import parse_record
+from tsi_keras.evaluation.protocols import first_sentence
 from tsi_keras.export.tflite_conversion import KINDS
 from tsi_keras.export.tflite_conversion import Conversion
 from tsi_keras.export.tflite_conversion import convert
@@ -124,9 +127,19 @@ def calibration_clips(
         InputError: a shard is missing or a record is damaged.
     """
     split = "train" if "train" in info.splits else next(iter(info.splits))
-    batches = make_dataset(info.folder, split, options, batch_size=1, training=False)
-    chosen = [frames for frames, *_ in batches.take(count).as_numpy_iterator()]
-    return np.concatenate(chosen)
+    # Spread over the split, which need not be in a random order.
+    step = max(1, info.split(split).num_videos // count)
+    records = tf.data.TFRecordDataset(info.shard_paths(split)).shard(step, 0)
+    videos = records.take(count).map(parse_record)
+    clips = videos.map(lambda record: choose_frames(record, options, None))
+    clips = clips.map(evaluation_clip(options))
+    try:
+        return np.stack([clip["frames"] for clip in clips.as_numpy_iterator()])
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"The {split!r} records in {info.folder} cannot be read: "
+            f"{first_sentence(error)}; prepare the data set again with --overwrite."
+        ) from error
 
 
 def _flatbuffers(

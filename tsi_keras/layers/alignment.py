@@ -70,7 +70,7 @@ def attend(query, key, mode: str, block_bytes: int = BLOCK_BYTES):
     elif mode == "efficient":
         attended = _efficient_attention(q, k)
     elif is_exporting() and None not in q.shape[1:]:
-        attended = _unrolled_attention(q, k)
+        attended = _unrolled_attention(q, k, EXPORT_BLOCK_BYTES)
     else:
         attended = softmax_attention(q, k, block_bytes)
     return ops.reshape(attended, (-1, *shape[1:]))
@@ -121,7 +121,7 @@ def softmax_attention(q, k, block_bytes: int = BLOCK_BYTES):
     return attention(q, k)
 
 
-def _unrolled_attention(q, k, block_bytes: int = EXPORT_BLOCK_BYTES):
+def _unrolled_attention(q, k, block_bytes: int):
     """As `softmax_attention`, as a plain sequence of blocks: no loop, no gradient."""
     pairs, positions = q.shape[1:3]
     group = _pairs_per_block(pairs, positions, block_bytes)

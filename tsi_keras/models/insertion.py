@@ -122,7 +122,8 @@ def insert_temporal(
         _unfold(outputs, num_frames),
         num_frames,
         registered,
-        name=name or f"{model.name}_{registered or 'temporal'}",
+        # No "+", as in "tim+sme": the name of a graph's scope must not contain it.
+        name=name or f"{model.name}_{registered or 'temporal'}".replace("+", "_"),
     )
 
 
