@@ -126,11 +126,8 @@ def test_int8_keeps_the_attention_in_float32(files):
 def test_labels_and_preprocessing_travel_with_the_file(files):
     classifier = TFLiteClassifier(files["float32"])
     assert classifier.class_names == CLASSES
-    assert classifier.preprocessing == {
-        **PREPROCESSING,
-        "num_frames": 4,
-        "sampling": "segments",
-    }
+    wanted = {**PREPROCESSING, "num_frames": 4, "sampling": "segments"}
+    assert wanted.items() <= classifier.preprocessing.items()
     with zipfile.ZipFile(files["float32"]) as archive:
         assert archive.testzip() is None
         assert archive.read("labels.txt").decode() == "".join(

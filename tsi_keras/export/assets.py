@@ -22,7 +22,9 @@ def labels_text(model: VideoClassifier) -> str:
 def preprocessing(model: VideoClassifier, options: ClipOptions) -> dict[str, Any]:
     """What a client must do to frames before it sends them; JSON-ready."""
     return {
-        **model.preprocessing,
+        **(model.preprocessing or {}),
+        "short_side": options.short_side,
+        "crop_size": options.crop_size,
         "num_frames": options.num_frames,
         "sampling": options.sampling,
         "frames": SAMPLING_RULES[options.sampling],

@@ -18,6 +18,10 @@ from tsi_keras.data.clips import evaluation_clip
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.records import parse_record
 from tsi_keras.evaluation.protocols import first_sentence
+from tsi_keras.export.assets import LABELS
+from tsi_keras.export.assets import PREPROCESSING
+from tsi_keras.export.assets import labels_text
+from tsi_keras.export.assets import preprocessing
 from tsi_keras.export.tflite_conversion import KINDS
 from tsi_keras.export.tflite_conversion import Conversion
 from tsi_keras.export.tflite_conversion import convert
@@ -26,8 +30,6 @@ from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import write_bytes
 
-LABELS = "labels.txt"
-PREPROCESSING = "preprocessing.json"
 CALIBRATION_CLIPS = 64
 
 
@@ -231,19 +233,8 @@ def _with_files(
     flatbuffer: bytes, model: VideoClassifier, options: ClipOptions
 ) -> bytes:
     """A flatbuffer followed by a ZIP archive, as TFLite's metadata are stored."""
-    names = model.class_names or map(str, range(model.num_classes))
-    files = {
-        LABELS: "".join(f"{name}\n" for name in names),
-        PREPROCESSING: json.dumps(
-            {
-                **(model.preprocessing or {}),
-                "num_frames": options.num_frames,
-                "crop_size": options.crop_size,
-                "short_side": options.short_side,
-                "sampling": options.sampling,
-            }
-        ),
-    }
+    facts = json.dumps(preprocessing(model, options), ensure_ascii=False)
+    files = {LABELS: labels_text(model), PREPROCESSING: facts}
     # Aligned, so that programs which map the file find the archive as they expect.
     data = io.BytesIO(flatbuffer + bytes(-len(flatbuffer) % 4))
     with zipfile.ZipFile(data, "a") as archive:
