@@ -54,9 +54,10 @@ def test_exports_of_trained_networks_agree(name, folder):
     assert files["float16"]["top1_agreement"] >= 0.99
     assert files["dynamic"]["top1_agreement"] >= 0.98
     assert files["int8"]["top1_agreement"] >= 0.95
+    assert reports["float32"]["onnx"]["onnx"]["max_difference"] <= 1e-4
     rows = rows_of(name, reports)
     assert [row["export"] for row in rows].count("Keras") == 1
-    assert len(rows) == 1 + 3 * 3 + 4
+    assert len(rows) == 1 + 3 * 3 + 4 + 1
 
 
 def top1(model, data):

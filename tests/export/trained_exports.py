@@ -18,6 +18,8 @@ from tests.export.trained_models import make_demo_data
 from tests.export.trained_models import trained_model
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.evaluation.protocols import clip_options
+from tsi_keras.export.onnx_file import ONNX
+from tsi_keras.export.onnx_file import write_onnx
 from tsi_keras.export.parity import ParityError
 from tsi_keras.export.parity import measure_parity
 from tsi_keras.export.parity import record_clips
@@ -47,8 +49,8 @@ def exports_of(
         count: test videos to compare on; all if there are fewer.
 
     Returns:
-        Reports of `measure_parity`: `float32` with the TFLite files, and one for each of
-        `HALVES`, of SavedModels with such weights.
+        Reports of `measure_parity`: `float32` with the TFLite and ONNX files, and one for
+        each of `HALVES`, of SavedModels with such weights.
 
     Raises:
         ParityError: an export misses its threshold; with the report.
@@ -60,6 +62,7 @@ def exports_of(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = write_tflite_files(model, folder, KINDS, options, clips=calibration)
+        onnx = write_onnx(model, folder / ONNX, options)
         for weights in ("float32", *HALVES):
             write_saved_model(model, folder / weights, options, weights=weights)
             reports[weights] = measure_parity(
@@ -68,6 +71,7 @@ def exports_of(
                 clips,
                 options,
                 tflite=files if weights == "float32" else None,
+                onnx=onnx if weights == "float32" else None,
                 weights=weights,
             )
     return reports

@@ -58,7 +58,7 @@ def export_saved_model(
     version: int = 1,
     data_dir: str | Path | None = None,
     split: str = "val",
-    clips: int = 8,
+    clips: int | None = None,
     weights: str = "float32",
     fold_bn: bool = False,
     warmup: bool = True,
@@ -97,7 +97,8 @@ def export_saved_model(
         data_dir: prepared data whose videos the comparison and the warm-up use; without
             it the comparison uses noise, and `parity.json` says so.
         split: split of `data_dir`.
-        clips: how many clips are compared.
+        clips: how many clips are compared; by default 8, or 100 where rounded numbers
+            may change the best class of a few.
         weights: `"float16"` and `"bfloat16"` store the kernels in half the room; they
             become float32 in the graph. The export is then compared with the model of
             rounded weights, and `parity.json` says under `rounding` how far that one is
@@ -127,12 +128,14 @@ def export_saved_model(
         print(serve(frames=clips)["probabilities"])
         ```
     """
-    if version < 1 or clips < 1:
+    if version < 1 or (clips is not None and clips < 1):
         raise InputError(
             "`--version` and `--clips` must be 1 or more. "
             f"Received: {version} and {clips}"
         )
     check_weights(weights)
+    if clips is None:
+        clips = 100 if {weights, *formats.tflite} != {"float32"} else 8
     if warmup:
         check_warmup()
     source = None
