@@ -65,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--clips",
         type=int,
         metavar="N",
-        help="clips to compare on (default: 8; 100 for rounded or quantized numbers, "
-        "which change the best class of a few)",
+        help="clips to compare on (default: 8; 100 of DATA for rounded or quantized "
+        "numbers, which change the best class of a few)",
     )
     add(
         "--min-agreement",

@@ -49,6 +49,9 @@ from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_text
 
+# Clips to compare on; shares of the best classes need more.
+_FEW, _MANY = 8, 100
+
 
 def export_saved_model(
     model: VideoClassifier | str | Path,
@@ -97,8 +100,8 @@ def export_saved_model(
         data_dir: prepared data whose videos the comparison and the warm-up use; without
             it the comparison uses noise, and `parity.json` says so.
         split: split of `data_dir`.
-        clips: how many clips are compared; by default 8, or 100 where rounded numbers
-            may change the best class of a few.
+        clips: how many clips are compared; by default 8, or 100 of a data set where
+            rounded numbers may change the best class of a few.
         weights: `"float16"` and `"bfloat16"` store the kernels in half the room; they
             become float32 in the graph. The export is then compared with the model of
             rounded weights, and `parity.json` says under `rounding` how far that one is
@@ -128,14 +131,11 @@ def export_saved_model(
         print(serve(frames=clips)["probabilities"])
         ```
     """
-    if version < 1 or (clips is not None and clips < 1):
-        raise InputError(
-            "`--version` and `--clips` must be 1 or more. "
-            f"Received: {version} and {clips}"
-        )
     check_weights(weights)
     if clips is None:
-        clips = 100 if {weights, *formats.tflite} != {"float32"} else 8
+        rounded = {weights, *formats.tflite} != {"float32"}
+        clips = _MANY if rounded and data_dir is not None else _FEW
+    _check_numbers(version, clips)
     if warmup:
         check_warmup()
     source = None
@@ -202,6 +202,15 @@ def write_saved_model(
         for name, path in write_assets(model, Path(temporary), options).items():
             setattr(root, name, tf.saved_model.Asset(str(path)))
         tf.saved_model.save(root, str(folder), signatures, save_options)
+
+
+def _check_numbers(version: int, clips: int) -> None:
+    """Raise InputError for numbers below 1."""
+    if version < 1 or clips < 1:
+        raise InputError(
+            "`--version` and `--clips` must be 1 or more. "
+            f"Received: {version} and {clips}"
+        )
 
 
 def _folded(model: VideoClassifier) -> VideoClassifier:
