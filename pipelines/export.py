@@ -170,6 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     from tsi_keras.export.onnx_file import OnnxError
     from tsi_keras.export.other_formats import OtherFormats
     from tsi_keras.export.parity import ParityError
+    from tsi_keras.export.parity_report import print_report
     from tsi_keras.export.saved_model import export_saved_model
     from tsi_keras.export.saved_model import print_export
     from tsi_keras.export.tflite_conversion import TFLiteError
@@ -197,6 +198,8 @@ def main(argv: list[str] | None = None) -> int:
             overwrite=args.overwrite,
         )
     except (ParityError, TFLiteError, OnnxError) as error:
+        if getattr(error, "report", None):
+            print_report(error.report)
         errors.print(f"error: not exported: {error}", markup=False, style="red")
         return 1
     print_export(folder)

@@ -141,6 +141,21 @@ def test_failing_converter_is_one_line(tsm, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paths_may_be_relative(tsm, tmp_path, monkeypatch):
+    """The converter runs in another folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnx_file, "write_inference_graph", lambda *_, **__: None)
+    monkeypatch.setattr(onnx_file, "_describe", lambda *_: None)
+
+    def convert(folder, path):
+        assert folder.is_absolute() and path.is_absolute()
+        path.write_bytes(b"onnx")
+
+    monkeypatch.setattr(onnx_file, "_convert", convert)
+    path = write_onnx(tsm, "model.onnx", clip_options(tsm))
+    assert path == tmp_path / "model.onnx" and path.read_bytes() == b"onnx"
+
+
 def test_missing_packages_are_named(tsm, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file, "_PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(InputError, match=r"needs no_such_package.*tsi_keras\[onnx\]"):
@@ -158,7 +173,7 @@ def test_missing_packages_are_named(tsm, tmp_path, monkeypatch):
 )
 def test_what_cannot_be_written(formats, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        check_formats(formats, tmp_path, has_data=False, overwrite=False)
+        check_formats(formats, tmp_path, 1, has_data=False, overwrite=False)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tsi_keras.export.comparison as comparison
 import tsi_keras.export.saved_model as saved_model
 from pipelines import export as command
 from pipelines._command import run
@@ -194,7 +195,7 @@ def test_overwrite_and_second_version(exported, monkeypatch, tmp_path):
     """The bookkeeping around the folders; the SavedModel itself is a stand-in."""
     model = tiny_model("none")
     monkeypatch.setattr(saved_model, "write_saved_model", _write_marker)
-    monkeypatch.setattr(saved_model, "measure_parity", lambda *_: {"clips": []})
+    monkeypatch.setattr(comparison, "measure_parity", lambda *_, **__: {"clips": []})
     for version in (1, 2):
         export_saved_model(model, tmp_path, name="m", version=version)
     first = (tmp_path / "m/1/saved_model.pb").read_text()
@@ -238,11 +239,11 @@ def test_difference_is_found_and_leaves_nothing(data, tmp_path, monkeypatch, cap
 
 
 def test_difference_by_folding_says_what_helps(data, tmp_path, monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise ParityError("they differ")
 
     monkeypatch.setattr(saved_model, "write_saved_model", _write_marker)
-    monkeypatch.setattr(saved_model, "measure_parity", fail)
+    monkeypatch.setattr(comparison, "measure_parity", fail)
     tiny_model("none").save(tmp_path / "tiny.keras")
     given = ["--model", str(tmp_path / "tiny.keras"), "--no-warmup", "--fold-bn"]
     assert run(command.main, [*given, "--output", str(tmp_path / "out")]) == 1

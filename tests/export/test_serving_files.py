@@ -6,6 +6,7 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+import tsi_keras.export.comparison as comparison
 import tsi_keras.export.saved_model as saved_model
 from tests.evaluation.tiny import tiny_model
 from tsi_keras.export.saved_model import export_saved_model
@@ -78,7 +79,7 @@ def test_edited_files_are_kept(folder):
 
 def test_exports_keep_them_unless_told_otherwise(tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "write_saved_model", _write_nothing)
-    monkeypatch.setattr(saved_model, "measure_parity", lambda *_: {"clips": []})
+    monkeypatch.setattr(comparison, "measure_parity", lambda *_, **__: {"clips": []})
     model, edited = tiny_model("none"), tmp_path / "m/serving/models.config"
     export_saved_model(model, tmp_path, name="m", version=1)
     edited.write_text("# mine\n")

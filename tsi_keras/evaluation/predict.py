@@ -202,7 +202,7 @@ def _classify(
 ) -> dict[int, Prediction]:
     """Predictions of a batch of clips by the number of their video."""
     logits = model.predict_on_batch(np.stack([clip for _, clip in batch]))
-    names = _class_names(model)
+    names = model.label_names
     return {
         number: best_classes(paths[number], row, names, top_k)
         for (number, _), row in zip(batch, logits, strict=True)
@@ -250,12 +250,7 @@ def best_candidates(
     model: VideoClassifier, probabilities: np.ndarray, top_k: int
 ) -> list[Candidate]:
     """`rank_classes` with the names of a model, or "class 0" ... without any."""
-    return rank_classes(_class_names(model), probabilities, top_k)
-
-
-def _class_names(model: VideoClassifier) -> list[str]:
-    """The model's, or "class 0" ... if it has none."""
-    return model.class_names or [f"class {i}" for i in range(model.num_classes)]
+    return rank_classes(model.label_names, probabilities, top_k)
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path | RemotePath]:

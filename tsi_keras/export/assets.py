@@ -8,15 +8,19 @@ from tsi_keras.data.sampling import SAMPLING_RULES
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.files import write_text
+from tsi_keras.utils.label_files import format_labels
 
 LABELS = "labels.txt"
 PREPROCESSING = "preprocessing.json"
 
 
 def labels_text(model: VideoClassifier) -> str:
-    """One class name per line; plain numbers if the model knows no names."""
-    names = model.class_names or map(str, range(model.num_classes))
-    return "".join(f"{name}\n" for name in names)
+    """One class name per line.
+
+    Raises:
+        InputError: a name holds a line break.
+    """
+    return format_labels(model.label_names)
 
 
 def preprocessing(model: VideoClassifier, options: ClipOptions) -> dict[str, Any]:

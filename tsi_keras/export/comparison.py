@@ -93,10 +93,16 @@ class Comparison:
         except ParityError as error:
             if served is self.model:
                 raise
-            raise ParityError(
+            told = ParityError(
                 f"{error}. The order of its sums is another with --fold-bn; without it "
                 "the export computes as the model does"
-            ) from error
+            )
+            told.report = error.report
+            raise told from error
+
+    def effect_of(self, other: VideoClassifier) -> dict[str, float]:
+        """How far another model is from this one, see `rounding_effect`."""
+        return rounding_effect(self.model, other, self.clips.jpegs, self.options)
 
     def _measured(
         self, model: VideoClassifier, folder: Path | None, **files: Any
@@ -115,7 +121,7 @@ class Comparison:
     ) -> dict[str, Any]:
         """The SavedModel against the rounded model, and that one against the model."""
         rounded = rounded_model(served, weights)
-        effect = rounding_effect(self.model, rounded, self.clips.jpegs, self.options)
+        effect = self.effect_of(rounded)
         limits = thresholds_for(self.clips.source, self.min_agreement)
         share, least = effect["top1_agreement"], limits[weights].min_agreement
         # Written so that NaN fails.

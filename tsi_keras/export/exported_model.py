@@ -10,6 +10,7 @@ from tsi_keras.export.assets import LABELS
 from tsi_keras.export.assets import PREPROCESSING
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import read_json
+from tsi_keras.utils.label_files import parse_labels
 
 _NEEDED = ("num_frames", "short_side", "crop_size", "sampling")
 
@@ -90,12 +91,11 @@ def _is_version(folder: Path) -> bool:
 def _labels(path: Path) -> list[str]:
     """One class name per line."""
     try:
-        # Not splitlines: a class name may hold other characters that end a line.
-        names = path.read_text("utf-8").removesuffix("\n").split("\n")
+        names = parse_labels(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read: {error}; export the model again."
         ) from None
-    if names == [""]:
+    if not names:
         raise InputError(f"{path} is empty; export the model again.")
     return names

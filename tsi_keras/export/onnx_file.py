@@ -64,7 +64,7 @@ def write_onnx(model: VideoClassifier, path: str | Path, options: ClipOptions) -
         ```
     """
     check_onnx_packages()
-    path = Path(path)
+    path = Path(path).absolute()  # the converter runs elsewhere
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as temporary:
         folder, made = Path(temporary, "saved_model"), Path(temporary, path.name)
         write_inference_graph(model, folder, options, batch=None)
@@ -80,7 +80,11 @@ def _convert(folder: Path, path: Path) -> None:
         + ["--signature_def", "serving_default", "--tag", "serve"]
         + ["--opset", str(OPSET), "--output", str(path.absolute())],
         cwd=folder.parent,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "KERAS_BACKEND": "tensorflow",
+        },
         capture_output=True,
         text=True,
         errors="replace",

@@ -1,6 +1,5 @@
 """What can stand beside the SavedModel: TFLite files and an ONNX file."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from tsi_keras.export.tflite import calibration_clips
 from tsi_keras.export.tflite import tflite_name
 from tsi_keras.export.tflite import write_tflite_files
 from tsi_keras.export.tflite_conversion import KINDS
+from tsi_keras.export.version_folder import files_of
+from tsi_keras.export.version_folder import read_reports
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 
@@ -40,19 +41,26 @@ NO_OTHERS = OtherFormats()
 
 
 def check_formats(
-    formats: OtherFormats, target: Path, *, has_data: bool, overwrite: bool
+    formats: OtherFormats,
+    target: Path,
+    version: int,
+    *,
+    has_data: bool,
+    overwrite: bool,
 ) -> None:
     """Refuse what cannot be written, before anything is; writes nothing.
 
     Args:
         formats: what is asked for.
         target: the folder the files will stand in.
+        version: the version they are made with.
         has_data: whether there is a data set to calibrate on.
         overwrite: whether files of an earlier export may be replaced.
 
     Raises:
         InputError: an unknown kind, a batch below 1, int8 without data, missing
-            packages, or a file that exists.
+            packages, a file that exists, or one of the replaced version that would be
+            left over.
     """
     unknown = [kind for kind in formats.tflite if kind not in KINDS]
     if unknown or len(set(formats.tflite)) < len(formats.tflite):
@@ -77,6 +85,14 @@ def check_formats(
         raise InputError(
             f"{target / existing[0]} exists; nothing was written. Add --overwrite to "
             "replace it, or choose another --name."
+        )
+    of_version = files_of(read_reports(target).get(str(version), {}))
+    left = [name for name in of_version if name not in formats.names()]
+    if left:
+        raise InputError(
+            f"{target / left[0]} belongs to version {version}, which is to be "
+            "replaced; nothing was written. Ask for it again (--tflite, --onnx), or "
+            "choose another --version or --name."
         )
 
 
@@ -119,9 +135,3 @@ def write_formats(
     if formats.onnx:
         files["onnx"] = write_onnx(model, folder / ONNX, options)
     return files
-
-
-def install_formats(files: Mapping[str, Path], target: Path) -> None:
-    """Move finished files to their places, over those of an earlier export."""
-    for path in files.values():
-        path.replace(target / path.name)

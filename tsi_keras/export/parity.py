@@ -161,7 +161,7 @@ def _keras(
         try:
             done = measure_apart("keras", path, {"keras": frames})
         except ParityError as error:
-            logits = _logits_here(model, frames)
+            logits = logits_on_cpu(model, frames)
             figures = {"not_measured": str(error).replace(str(path), "the model")}
         else:
             [answers] = done.pop("signatures").values()
@@ -171,7 +171,7 @@ def _keras(
     return logits, {**figures, "median_top1_margin": margin}
 
 
-def _logits_here(model: VideoClassifier, frames: Iterable) -> np.ndarray:
+def logits_on_cpu(model: VideoClassifier, frames: Iterable) -> np.ndarray:
     """Logits (N, K) of uint8 clips, computed in a graph on the CPU.
 
     In a graph as `predict` and `evaluate` do it: eager arithmetic rounds differently,

@@ -43,14 +43,14 @@ class ParityClips:
         clip and anew whenever it is iterated, for it is large.
         """
         return {
-            "serving_default": _Frames(self.jpegs, options),
+            "serving_default": EvaluationFrames(self.jpegs, options),
             "serve_jpeg": self.jpegs,
             "serve_example": self.records,
         }
 
 
 @dataclass(frozen=True)
-class _Frames:
+class EvaluationFrames:
     """Evaluation frames, uint8 (T, S, S, 3), of JPEG frames."""
 
     jpegs: list[list[bytes]]

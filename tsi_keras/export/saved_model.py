@@ -19,10 +19,10 @@ from tsi_keras.export.comparison import choose_clips
 from tsi_keras.export.other_formats import NO_OTHERS
 from tsi_keras.export.other_formats import OtherFormats
 from tsi_keras.export.other_formats import check_formats
-from tsi_keras.export.other_formats import install_formats
 from tsi_keras.export.other_formats import write_formats
 from tsi_keras.export.parity import ParityClips
 from tsi_keras.export.parity import print_parity
+from tsi_keras.export.precision import in_float32
 from tsi_keras.export.serving_files import FOLDER as SERVING
 from tsi_keras.export.serving_files import MODELS
 from tsi_keras.export.serving_files import write_serving_files
@@ -31,7 +31,7 @@ from tsi_keras.export.stored_weights import check_weights
 from tsi_keras.export.stored_weights import stored_network
 from tsi_keras.export.version_folder import PARITY
 from tsi_keras.export.version_folder import check_target
-from tsi_keras.export.version_folder import install
+from tsi_keras.export.version_folder import installed
 from tsi_keras.export.version_folder import model_name
 from tsi_keras.export.version_folder import record_parity
 from tsi_keras.export.version_folder import workshop
@@ -91,6 +91,9 @@ def export_saved_model(
     after each, loaded in a new process that imports its runtime only, has given what
     the Keras model gives, within the limits of `parity_rules.THRESHOLDS`.
 
+    A model of mixed precision is exported as it computes in float32; how far that is
+    from what it computed so far stands in `parity.json` under `mixed_precision`.
+
     Args:
         model: a classifier, or a RUN folder or `.keras` file to load one from.
         output: parent folder of all exports.
@@ -141,11 +144,18 @@ def export_saved_model(
     source = None
     if isinstance(model, str | Path):
         source, model = find_model_file(model), load_classifier(model)
+    trained, model = model, in_float32(model)
     options = clip_options(model)
     name = model_name(name, source, model)
     target = Path(output).expanduser().absolute() / name
     check_target(target, version, labels_text(model), overwrite=overwrite)
-    check_formats(formats, target, has_data=data_dir is not None, overwrite=overwrite)
+    check_formats(
+        formats,
+        target,
+        version,
+        has_data=data_dir is not None,
+        overwrite=overwrite,
+    )
     info = None if data_dir is None else load_dataset_info(data_dir)
     comparison = Comparison(
         model, options, choose_clips(model, options, info, split, clips), min_agreement
@@ -162,11 +172,14 @@ def export_saved_model(
         files = write_formats(served, shop, options, formats, info)
         parity = comparison.of_all(served, folder, weights, files)
         parity |= _provenance(model, source, folder) | {"export": facts}
-        install(folder, target / str(version))
-        install_formats(files, target)
-        write_text(target / LABELS, labels_text(model))
-        write_serving_files(target, name, overwrite=overwrite)
-        record_parity(target, version, parity)
+        if trained is not model:
+            parity["mixed_precision"] = comparison.effect_of(trained)
+        moves = {folder: target / str(version)}
+        moves |= {path: target / path.name for path in files.values()}
+        with installed(moves, overwrite=overwrite):
+            write_text(target / LABELS, labels_text(model))
+            write_serving_files(target, name, overwrite=overwrite)
+            record_parity(target, version, parity)
     return target / str(version)
 
 
@@ -258,6 +271,12 @@ def print_export(version_folder: str | Path) -> None:
     facts, lines = report["export"], []
     if facts["folded_batch_norms"]:
         lines.append(f"folded: {facts['folded_batch_norms']} BN into convolutions")
+    if "mixed_precision" in report:
+        effect = report["mixed_precision"]
+        lines.append(
+            "exported in float32; logits of the mixed precision differ by up to "
+            f"{effect['max_difference']:.2e}"
+        )
     if "rounding" in report:
         effect = report["rounding"]
         lines.append(

@@ -1,15 +1,15 @@
 """Weights that take half the room in an exported model, and what that costs."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.preprocessing import decode_frames
-from tsi_keras.data.preprocessing import resize_and_center_crop
+from tsi_keras.export.parity import logits_on_cpu
+from tsi_keras.export.parity_clips import EvaluationFrames
+from tsi_keras.export.precision import float32_copy
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 
@@ -68,8 +68,7 @@ def rounded_model(model: VideoClassifier, weights: str) -> VideoClassifier:
         InputError: an unknown type, or a weight that float16 cannot hold.
     """
     check_weights(weights)
-    copy = type(model).from_config(model.get_config())
-    copy.set_weights(model.get_weights())
+    copy = float32_copy(model)
     if weights != "float32":
         for variable in _kernels(copy):
             variable.assign(tf.cast(_half(variable, weights), tf.float32))
@@ -94,20 +93,15 @@ def rounding_effect(
         JSON-ready: `max_difference` and `mean_difference` of the logits, and
         `top1_agreement`, the share of clips whose largest logit is the same.
     """
-    expected, actual = (_logits(m, jpegs, options) for m in (model, rounded))
+    # On the CPU: a GPU may itself compute with no more digits than float16 has.
+    frames = EvaluationFrames(jpegs, options)
+    expected, actual = (logits_on_cpu(m, frames) for m in (model, rounded))
     gap = np.abs(expected - actual)
     return {
         "max_difference": float(gap.max()),
         "mean_difference": float(gap.mean()),
         "top1_agreement": float((expected.argmax(1) == actual.argmax(1)).mean()),
     }
-
-
-def _logits(model: VideoClassifier, jpegs: Any, options: ClipOptions) -> np.ndarray:
-    """Logits (N, K), a clip at a time."""
-    sizes = {"short_side": options.short_side, "crop_size": options.crop_size}
-    clips = (resize_and_center_crop(decode_frames(files), **sizes) for files in jpegs)
-    return np.concatenate([model.predict_on_batch(clip[None]) for clip in clips])
 
 
 def _kernels(model: VideoClassifier) -> list[keras.Variable]:

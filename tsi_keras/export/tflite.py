@@ -6,7 +6,6 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +21,7 @@ from tsi_keras.export.assets import LABELS
 from tsi_keras.export.assets import PREPROCESSING
 from tsi_keras.export.assets import labels_text
 from tsi_keras.export.assets import preprocessing
+from tsi_keras.export.precision import in_float32
 from tsi_keras.export.tflite_conversion import KINDS
 from tsi_keras.export.tflite_conversion import Conversion
 from tsi_keras.export.tflite_conversion import convert
@@ -183,7 +183,7 @@ def write_inference_graph(
         options: clip length and sizes.
         batch: clips per call, or None.
     """
-    model = _in_float32(model)
+    model = in_float32(model)
     size = options.crop_size
     shape = (batch, options.num_frames, size, size, 3)
 
@@ -202,31 +202,6 @@ def write_inference_graph(
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         verbose=False,
     )
-
-
-def _in_float32(model: VideoClassifier) -> VideoClassifier:
-    """The model itself, or a copy that computes in float32 if it does not."""
-    if {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}:
-        return model
-    config = _without_mixed_precision(keras.saving.serialize_keras_object(model))
-    policy = keras.config.dtype_policy()
-    # Configurations of our networks leave the precision to the global policy.
-    keras.config.set_dtype_policy("float32")
-    try:
-        copy = keras.saving.deserialize_keras_object(config)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def _without_mixed_precision(config: Any) -> Any:
-    """A configuration whose layers all compute in float32."""
-    if isinstance(config, dict):
-        return {key: _without_mixed_precision(v) for key, v in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(_without_mixed_precision(value) for value in config)
-    return "float32" if config in ("mixed_float16", "mixed_bfloat16") else config
 
 
 def _with_files(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.label_files import parse_labels
 
 _IDENTIFIER = b"TFL3"
 
@@ -168,7 +169,7 @@ def _files(path: Path) -> tuple[list[str] | None, dict[str, Any] | None]:
         names = archive.namelist()
         labels = preprocessing = None
         if "labels.txt" in names:
-            labels = archive.read("labels.txt").decode("utf-8").splitlines()
+            labels = parse_labels(archive.read("labels.txt"))
         if "preprocessing.json" in names:
             preprocessing = json.loads(archive.read("preprocessing.json"))
     return labels, preprocessing

@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ def check_target(target: Path, version: int, labels: str, *, overwrite: bool) ->
     """Refuse to replace what exists or to mix label sets; writes nothing.
 
     Raises:
-        InputError: the version exists and is not to be replaced, or other versions have
-            other labels.
+        InputError: the version exists and is not to be replaced, other versions have
+            other labels, or `parity.json` is damaged.
     """
+    read_reports(target)
     if (target / str(version)).exists() and not overwrite:
         raise InputError(
             f"{target / str(version)} exists; nothing was written. Choose another "
@@ -51,7 +53,7 @@ def check_target(target: Path, version: int, labels: str, *, overwrite: bool) ->
         )
     beside = target / LABELS
     others = [p for p in target.glob("[0-9]*") if p.name != str(version)]
-    if others and beside.is_file() and beside.read_text("utf-8") != labels:
+    if others and beside.is_file() and beside.read_bytes() != labels.encode():
         raise InputError(
             f"{beside} belongs to versions with other class names; choose another "
             "--name for this model."
@@ -80,15 +82,73 @@ def workshop(target: Path) -> Iterator[Path]:
             target.rmdir()
 
 
-def install(folder: Path, version: Path) -> None:
-    """Move a finished SavedModel to its place; an old one steps aside until then."""
-    if version.exists():
-        version.rename(folder.with_name("replaced"))
-    folder.rename(version)
+@contextlib.contextmanager
+def installed(moves: Mapping[Path, Path], *, overwrite: bool) -> Iterator[None]:
+    """Everything is in its place inside; if that or the rest fails, nothing is.
+
+    What was in a place steps aside, to where the new thing came from, and comes back.
+
+    Args:
+        moves: new files and folders, and where they belong.
+        overwrite: whether something may be in those places.
+
+    Raises:
+        InputError: something is and must not be, as when two exports run at once.
+    """
+    taken = [place for place in moves.values() if place.exists()]
+    if taken and not overwrite:
+        raise InputError(f"{taken[0]} has appeared meanwhile; nothing was written.")
+    done: list[tuple[Path, Path, Path | None]] = []
+    try:
+        for number, (made, place) in enumerate(moves.items()):
+            old = made.with_name(f"replaced-{number}") if place.exists() else None
+            done.append((made, place, old))
+            if old is not None:
+                place.rename(old)
+            made.rename(place)
+        yield
+    except BaseException:
+        for made, place, old in reversed(done):
+            if place.exists() and not made.exists():
+                place.rename(made)
+            if old is not None and old.exists():
+                old.rename(place)
+        raise
+
+
+def read_reports(target: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of `parity.json` by version; none if there is no such file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = target / PARITY
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    entries = content.get("versions") if isinstance(content, dict) else None
+    if not isinstance(entries, dict):
+        raise InputError(
+            f"{path} is damaged: it has no `versions`. Remove it, or choose another "
+            "--name."
+        )
+    return entries
+
+
+def files_of(report: Mapping[str, Any]) -> list[str]:
+    """Names of the TFLite and ONNX files an entry of `parity.json` is about."""
+    kinds = (report.get("tflite", {}), report.get("onnx", {}))
+    return [figures["file"] for kind in kinds for figures in kind.values()]
 
 
 def record_parity(target: Path, version: int, parity: dict[str, Any]) -> None:
-    """Renew one version's entry in `parity.json`."""
-    path = target / PARITY
-    entries = read_json(path)["versions"] if path.is_file() else {}
-    write_json(path, {"versions": {**entries, str(version): parity}})
+    """Renew one version's entry; files that are its own now are no longer others'."""
+    entries = read_reports(target) | {str(version): parity}
+    for number, report in entries.items():
+        for kind in ("tflite", "onnx") if number != str(version) else ():
+            report[kind] = {
+                key: figures
+                for key, figures in report.get(kind, {}).items()
+                if figures["file"] not in files_of(parity)
+            }
+    write_json(target / PARITY, {"versions": entries})

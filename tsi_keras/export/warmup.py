@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
-from tsi_keras.data.preprocessing import decode_frames
-from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.records import FRAMES
+from tsi_keras.export.parity_clips import EvaluationFrames
 from tsi_keras.export.serving_files import MAX_BATCH
 from tsi_keras.utils.errors import InputError
 
@@ -96,7 +95,7 @@ def _requests(
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Signature, input and value of every request."""
     make = {
-        "serving_default": lambda clip: _pixels(clip, options),
+        "serving_default": lambda clip: next(iter(EvaluationFrames([clip], options))),
         "serve_jpeg": lambda clip: np.array(clip, object),
         "serve_example": _example,
     }
@@ -104,16 +103,9 @@ def _requests(
         for size in sizes:
             chosen = [jpegs[i % len(jpegs)] for i in range(size)]
             values = [make[signature](clip) for clip in chosen]
-            yield signature, key, np.array(values)
-
-
-def _pixels(jpegs: list[bytes], options: ClipOptions) -> np.ndarray:
-    """Evaluation frames uint8 (T, S, S, 3)."""
-    return resize_and_center_crop(
-        decode_frames(tf.constant(jpegs)),
-        short_side=options.short_side,
-        crop_size=options.crop_size,
-    ).numpy()
+            # NumPy's own strings lose the zeros at their end.
+            kind = object if isinstance(values[0], bytes) else None
+            yield signature, key, np.array(values, kind)
 
 
 def _example(jpegs: list[bytes]) -> bytes:

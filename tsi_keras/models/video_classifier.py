@@ -108,6 +108,11 @@ class VideoClassifier(keras.Model):
         """The backbone's temporal module: a registered name, a callable, or None."""
         return getattr(self.backbone, "temporal", None)
 
+    @property
+    def label_names(self) -> list[str]:
+        """The class names, or "class 0", "class 1", ... if the model knows none."""
+        return self.class_names or [f"class {i}" for i in range(self.num_classes)]
+
     def get_config(self):
         return {
             "name": self.name,

@@ -1,0 +1,146 @@
+"""What happens to a folder of exports when something goes wrong."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tsi_keras.export.comparison as comparison
+import tsi_keras.export.saved_model as saved_model
+from tests.evaluation.tiny import tiny_model
+from tsi_keras.export.other_formats import OtherFormats
+from tsi_keras.export.other_formats import check_formats
+from tsi_keras.export.saved_model import export_saved_model
+from tsi_keras.export.version_folder import check_target
+from tsi_keras.export.version_folder import files_of
+from tsi_keras.export.version_folder import installed
+from tsi_keras.export.version_folder import read_reports
+from tsi_keras.export.version_folder import record_parity
+from tsi_keras.utils.errors import InputError
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A version and a file, new ones for the places of old ones, and their places."""
+    shop = tmp_path / "shop"
+    for folder, text in ((shop / "model", "new"), (tmp_path / "1", "old")):
+        folder.mkdir(parents=True)
+        (folder / "pb").write_text(text)
+    (shop / "model.tflite").write_text("new")
+    (tmp_path / "model.tflite").write_text("old")
+    moves = {shop / "model": tmp_path / "1"}
+    return moves | {shop / "model.tflite": tmp_path / "model.tflite"}
+
+
+def content(folder):
+    return [(folder / name).read_text() for name in ("1/pb", "model.tflite")]
+
+
+def test_all_is_installed(made, tmp_path):
+    with installed(made, overwrite=True):
+        assert content(tmp_path) == ["new", "new"]
+    assert content(tmp_path) == ["new", "new"]
+
+
+def test_a_failure_puts_back_what_was(made, tmp_path):
+    with pytest.raises(OSError, match="disk"):
+        with installed(made, overwrite=True):
+            raise OSError("disk full")
+    assert content(tmp_path) == ["old", "old"]
+
+
+def test_a_move_that_fails_puts_back_what_was(made, tmp_path):
+    (tmp_path / "shop/model.tflite").unlink()
+    with pytest.raises(FileNotFoundError):
+        with installed(made, overwrite=True):
+            raise AssertionError("not everything is there")
+    assert content(tmp_path) == ["old", "old"]
+
+
+def test_what_appeared_meanwhile_is_kept(made, tmp_path):
+    with pytest.raises(InputError, match="has appeared meanwhile"):
+        with installed(made, overwrite=False):
+            raise AssertionError("another export was overwritten")
+    assert content(tmp_path) == ["old", "old"]
+
+
+def test_a_failed_overwrite_keeps_the_old_version(tmp_path, monkeypatch):
+    """The last thing that is written cannot be."""
+
+    def write(model, folder, options, weights):
+        folder.mkdir()
+        (folder / "pb").write_text(weights)
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saved_model, "write_saved_model", write)
+    monkeypatch.setattr(comparison, "measure_parity", lambda *_, **__: {"clips": []})
+    monkeypatch.setattr(comparison, "rounding_effect", lambda *_: {})
+    model, given = tiny_model("none"), {"name": "m", "warmup": False}
+    export_saved_model(model, tmp_path, **given)
+    before = sorted(path.name for path in (tmp_path / "m").iterdir())
+    monkeypatch.setattr(saved_model, "record_parity", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_saved_model(model, tmp_path, overwrite=True, **given)
+    assert (tmp_path / "m/1/pb").read_text() == "float32"
+    with pytest.raises(OSError, match="disk full"):
+        export_saved_model(model, tmp_path, version=2, **given)
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == before
+
+
+@pytest.mark.parametrize("text", ['{"versions": {', "{}", "[]"])
+def test_a_damaged_report_is_told_before_anything(tmp_path, text):
+    (tmp_path / "parity.json").write_text(text)
+    with pytest.raises(InputError, match="parity.json"):
+        check_target(tmp_path, 1, "a\n", overwrite=True)
+
+
+def report(*files):
+    return {"tflite": {name: {"file": name} for name in files}, "onnx": {}}
+
+
+def test_files_belong_to_the_version_that_wrote_them_last(tmp_path):
+    record_parity(tmp_path, 1, report("model.tflite", "model_int8.tflite"))
+    record_parity(tmp_path, 2, report("model.tflite"))
+    found = {
+        number: files_of(entry) for number, entry in read_reports(tmp_path).items()
+    }
+    assert found == {"1": ["model_int8.tflite"], "2": ["model.tflite"]}
+
+
+def test_no_file_of_a_replaced_version_is_left_over(tmp_path):
+    record_parity(tmp_path, 1, report("model.tflite", "model_int8.tflite"))
+    given = {"has_data": True, "overwrite": True}
+    with pytest.raises(InputError, match="model_int8.tflite belongs to version 1"):
+        check_formats(OtherFormats(tflite=("float32",)), tmp_path, 1, **given)
+    check_formats(OtherFormats(tflite=("float32", "int8")), tmp_path, 1, **given)
+    check_formats(OtherFormats(), tmp_path, 2, **given)
+
+
+def test_labels_with_strange_characters_are_compared_as_they_are(tmp_path):
+    labels = "a\u2028b\nc\x0bd\n"
+    (tmp_path / "labels.txt").write_bytes(labels.encode())
+    (tmp_path / "1").mkdir()
+    check_target(tmp_path, 2, labels, overwrite=False)
+
+
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_mixed_precision_is_exported_in_float32(tmp_path, weights):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = tiny_model("tsm", stages=(2,), blocks="first")
+        given = {"warmup": False, "clips": 2, "weights": weights}
+        folder = export_saved_model(model, tmp_path, name="m", **given)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    [entry] = json.loads((folder.parent / "parity.json").read_text())[
+        "versions"
+    ].values()
+    for figures in entry["signatures"].values():
+        assert figures["max_difference"] <= 1e-4
+    assert 1e-3 < entry["mixed_precision"]["max_difference"] < 10
+    assert ("rounding" in entry) == (weights == "float16")
+    assert np.isfinite(entry["mixed_precision"]["mean_difference"])
