@@ -9,7 +9,7 @@ from tsi_keras.export.benchmark_tflite import NETWORKS
 from tsi_keras.export.benchmark_tflite import benchmark_tflite
 from tsi_keras.utils.errors import InputError
 
-SMALL = ClipOptions(num_frames=2, crop_size=32, short_side=40)
+SMALL = ClipOptions(num_frames=4, crop_size=64, short_side=72)
 
 
 def test_every_network_and_number_of_threads_is_measured():
@@ -24,7 +24,7 @@ def test_every_network_and_number_of_threads_is_measured():
     ]
     for row in rows:
         assert row["ms"] > 0 and row["cpu_ms"] > 0 and row["clips"] == 2
-        assert row["difference"] < 1e-3 and row["megabytes"] > 0.1
+        assert row["difference"] < 0.02 and row["megabytes"] > 0.1
     assert rows[0]["ratio"] == rows[2]["cpu_ratio"] == 1
 
 

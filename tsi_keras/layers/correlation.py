@@ -14,6 +14,8 @@ gather from the full (HW)^2 product: 0.32 s and 0.45 GB, of extracted patches: m
 
 from keras import ops
 
+from tsi_keras.layers.export_scope import is_exporting
+
 
 def l2_normalize(x, epsilon=1e-6):
     """`x / sqrt(sum(x^2) + epsilon)` over the last axis."""
@@ -154,7 +156,7 @@ def _window(similarity, sigma):
     """
     size, dtype = similarity.shape[-1], similarity.dtype
     flat = ops.reshape(similarity, (*ops.shape(similarity)[:3], size * size))
-    index = ops.argmax(flat, axis=-1)
+    index = _first_maximum(flat)
     positions = ops.arange(size, dtype=dtype)
 
     def gaussian(center):
@@ -162,6 +164,18 @@ def _window(similarity, sigma):
         return ops.exp(-ops.square(distance) / (2.0 * sigma**2))
 
     return gaussian(index // size), gaussian(index % size), index
+
+
+def _first_maximum(x):
+    """Position of the first maximum along the last axis, int32."""
+    if not is_exporting():
+        return ops.argmax(x, axis=-1)
+    # Keras' argmax looks at the bits of its input, which TFLite has no operator for.
+    count = x.shape[-1]
+    order = ops.arange(count, 0, -1, dtype=x.dtype)
+    found = x == ops.max(x, axis=-1, keepdims=True)
+    found = ops.where(found, order, ops.zeros_like(order))
+    return count - ops.cast(ops.max(found, axis=-1), "int32")
 
 
 def _probabilities(similarity, vertical, horizontal, temperature):
