@@ -24,7 +24,8 @@ class Threshold:
     """What is asked of a kind of export; None where nothing is.
 
     Attributes:
-        max_difference: largest difference of any logit.
+        max_difference: largest difference of any logit; of a file that another library
+            than TensorFlow runs, in units of the largest logit if that is above 1.
         min_agreement: smallest share of clips with the same best class.
     """
 
@@ -123,6 +124,8 @@ def complaint(
     """What is wrong with an export, in one sentence, or None."""
     gap, share = figures["max_difference"], figures["top1_agreement"]
     most, least = threshold.max_difference, threshold.min_agreement
+    if most is not None:
+        most *= figures.get("unit", 1.0)
     # Written so that NaN fails.
     if not np.isfinite(gap):
         return f"{name} gives logits that are not finite"
