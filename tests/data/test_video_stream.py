@@ -38,6 +38,8 @@ def times(stream):
         ("/dev/video3", "camera", "/dev/video3"),
         ("RTSP://me:secret@camera:554/x", "network", "RTSP://me:***@camera:554/x"),
         ("http://host/v.mp4?t=1", "network", "http://host/v.mp4?t=1"),
+        ("http://host:80/a/b?t=1", "network", "http://host:80/a/b?t=1"),
+        ("rtsp://[fe80::1]:554/x", "network", "rtsp://[fe80::1]:554/x"),
     ],
 )
 def test_sources_are_told_apart(source, kind, shown):
@@ -45,9 +47,42 @@ def test_sources_are_told_apart(source, kind, shown):
     assert (parsed.kind, parsed.shown) == (kind, shown)
 
 
-def test_unknown_addresses_are_refused():
+@pytest.mark.parametrize(
+    "address, shown",
+    [
+        ("rtsp://u:p@ss@h/x", "rtsp://u:***@h/x"),
+        ("rtsp://u:p/w@h", "rtsp://u:***@h"),
+        ("rtsp://u:1/p@s?w#x@h:554/x", "rtsp://u:***@h:554/x"),
+        ("rtsp://me@mail.org:p@h/x", "rtsp://me@mail.org:***@h/x"),
+        ("rtsp://:p@h/x", "rtsp://:***@h/x"),
+        ("http://h/x?password=b", "http://h/x?password=***"),
+        ("http://h/x?a=1&PWD=b&c=2", "http://h/x?a=1&PWD=***&c=2"),
+        ("http://h/x?passwd=b/c?d=e#f&t=1", "http://h/x?passwd=***&t=1"),
+        (
+            "http://h/x?api_key=b&access_token=c",
+            "http://h/x?api_key=***&access_token=***",
+        ),
+        ("http://u:p@h/x?client-secret=b", "http://u:***@h/x?client-secret=***"),
+        (
+            "rtsp://h/user=me&password=b&channel=1",
+            "rtsp://h/user=me&password=***&channel=1",
+        ),
+        ("srt://h:9?passphrase=b", "srt://h:9?passphrase=***"),
+    ],
+)
+def test_passwords_are_not_shown(address, shown):
+    parsed = parse_source(address)
+    assert (parsed.target, parsed.shown) == (address, shown)
+
+
+def test_unknown_addresses_are_refused_without_their_password():
     with pytest.raises(InputError, match="ftp://x cannot be read as a stream.*rtsp"):
         parse_source("ftp://x")
+    with pytest.raises(
+        InputError, match=r"mms://u:\*\*\*@h/x cannot be read"
+    ) as caught:
+        parse_source("mms://u:secret@h/x")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_gives_all_frames_with_their_times(tmp_path):
@@ -166,6 +201,25 @@ def test_a_connection_that_does_not_come_back_is_an_error(monkeypatch):
         ):
             times(stream)
     assert stream.num_frames == 24
+
+
+def test_what_opens_without_frames_does_not_count_as_back(monkeypatch):
+    monkeypatch.setattr(video_stream, "PAUSES", (0, 0, 0))
+    # One list of frames for each connection; then an error, not another attempt.
+    connections = [[frame(0)], [], [frame(0), frame(40)], [], [], []]
+    lines = []
+    stream = VideoStream("rtsp://nowhere/x", notify=lines.append)
+    stream._container = SimpleNamespace(
+        format=SimpleNamespace(name="rtsp"), close=lambda: None
+    )
+    stream._endless = True
+    monkeypatch.setattr(stream, "_open", lambda: None)
+    monkeypatch.setattr(stream, "_frames", lambda: iter(connections.pop(0)))
+    with pytest.raises(VideoError, match="the stream ended, and so 3 more times"):
+        list(stream)
+    assert connections == [] and stream.num_frames == 3
+    attempts = [line.partition("attempt ")[2] for line in lines if "attempt" in line]
+    assert attempts == [f"{n} of 3)" for n in (1, 2, 1, 2, 3)]
 
 
 def test_damaged_parts_of_a_live_stream_are_left_out_and_counted():

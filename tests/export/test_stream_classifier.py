@@ -17,6 +17,7 @@ from tsi_keras.evaluation.metrics import softmax
 from tsi_keras.evaluation.predict import predict_videos
 from tsi_keras.export import StreamingClassifier
 from tsi_keras.export import classify_stream
+from tsi_keras.export import stream_classifier
 from tsi_keras.utils.errors import InputError
 
 RATE = 24
@@ -222,6 +223,21 @@ def test_improbable_classes_are_no_label(model, video):
 def test_bad_options_are_refused(model, options, message):
     with pytest.raises(InputError, match=message):
         StreamingClassifier(model, **options)
+
+
+def test_models_without_usable_clip_options_are_refused(model, monkeypatch):
+    """What `clip_options` refuses, sizes that do not fit among it, is not streamed."""
+    refused = InputError("the model takes frames of another size")
+    asked = []
+
+    def refuse(given):
+        asked.append(given)
+        raise refused
+
+    monkeypatch.setattr(stream_classifier, "clip_options", refuse)
+    with pytest.raises(InputError) as caught:
+        StreamingClassifier(model)
+    assert caught.value is refused and asked == [model]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,6 +124,26 @@ def test_a_bad_source_leaves_an_earlier_result(model_file, tmp_path):
     options = ("--json", str(target), "--overwrite")
     assert predict("nowhere.mp4", model_file, *options) == 2
     assert target.read_text() == "{}\n"
+
+
+def test_lines_do_not_replace_the_video(
+    video, model_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / "h.mp4"
+    data = Path(video).read_bytes()
+    own.write_bytes(data)
+    for source, target in (("~/h.mp4", str(own)), (str(own), "~/h.mp4")):
+        assert predict(source, model_file, "--json", target, "--overwrite") == 2
+        assert "is the video itself" in capsys.readouterr().err
+    assert own.read_bytes() == data
+
+
+def test_lines_and_overlay_are_two_files(video, model_file, tmp_path, capsys):
+    target = str(tmp_path / "x.mp4")
+    assert predict(video, model_file, "--json", target, "--overlay", target) == 2
+    assert "`--json` and `--overlay` are both" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_options_of_streams_need_stream(video, model_file, capsys):

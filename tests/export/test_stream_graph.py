@@ -145,10 +145,13 @@ def _mixes(x):
         _Unknown(),
         keras.layers.Lambda(_mixes, output_shape=(32, 32, 4)),
         keras.layers.UnitNormalization(axis=0),
+        keras.layers.UnitNormalization(axis=-4),
+        keras.layers.Softmax(axis=(-1, -4)),
+        lambda x: keras.layers.Concatenate(axis=-4)([x, x]),
         lambda x: keras.ops.mean(x, axis=0, keepdims=True) + x,
         lambda x: keras.ops.roll(x, 1, axis=0),
     ],
-    ids=["own layer", "lambda", "axis 0", "mean", "roll"],
+    ids=["own layer", "lambda", "axis 0", "axis -4", "axes", "join", "mean", "roll"],
 )
 def test_what_may_mix_frames_ends_the_first_part(mixing):
     inputs = keras.Input((4, 32, 32, 3))
@@ -166,6 +169,17 @@ def test_what_may_mix_frames_ends_the_first_part(mixing):
     wanted = model(crops[None], training=False)[0]
     got = FrameFeatures(model).logits(frames)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_joined_channels_are_still_of_one_frame():
+    inputs = keras.Input((4, 32, 32, 3))
+    x = FoldFrames(name="fold")(inputs)
+    x = keras.layers.Concatenate(axis=-1, name="join")([x, x])
+    x = keras.layers.Conv2D(4, 3, padding="same", name="behind")(x)
+    backbone = VideoBackbone(inputs, UnfoldFrames(4, name="unfold")(x), 4)
+    model = VideoClassifier(backbone, 7, preprocessing=PREPROCESSING)
+    names = [call.operation.name for call in split_graph(model).per_frame]
+    assert names[:4] == ["fold", "join", "behind", "unfold"]
 
 
 def test_training_is_off_as_in_predict():

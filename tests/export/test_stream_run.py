@@ -178,6 +178,101 @@ def test_the_overlay_of_a_live_source_ends_well(model, tmp_path):
     assert len(read_video(target, short_side=None, fps=None).frames) == 60
 
 
+@pytest.fixture
+def earlier(tmp_path):
+    """An overlay of an earlier run, and a file that another program left beside it."""
+    (tmp_path / "out.mp4.part").write_bytes(b"not ours")
+    (tmp_path / "out.mp4").write_bytes(b"earlier")
+    yield tmp_path / "out.mp4"
+    assert (tmp_path / "out.mp4.part").read_bytes() == b"not ours"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def overlaid(model, source, target):
+    classifier = StreamingClassifier(model, 1.0, 0.5)
+    return classify_stream(source, classifier, overlay=target, overwrite=True)
+
+
+def fail(window, dropped):
+    raise InputError("scores are not finite")
+
+
+def test_a_run_that_fails_leaves_the_earlier_overlay(model, two_clips, earlier):
+    run = overlaid(model, two_clips, earlier)
+    with pytest.raises(InputError, match="not finite"):
+        for _ in run:
+            run._classifier.classify = fail
+    assert run._overlay._writer is not None  # something had been written
+    assert earlier.read_bytes() == b"earlier"
+
+
+def test_a_live_run_that_fails_leaves_the_earlier_overlay(model, earlier):
+    stream = LateStream(ramp(60, 0, 250))
+    run = overlaid(model, stream, earlier)
+    with pytest.raises(InputError, match="not finite"):
+        for _ in run:
+            run._classifier.classify = fail
+            stream.go_on.set()
+    assert run._overlay._writer is not None
+    assert earlier.read_bytes() == b"earlier"
+
+
+def test_an_overlay_that_cannot_be_completed_leaves_the_earlier(
+    model, two_clips, earlier
+):
+    run = overlaid(model, two_clips, earlier)
+    predictions = iter(run)
+    next(predictions)
+
+    def full():
+        raise OSError("No space left on device")
+
+    run._overlay._writer.close = full
+    with pytest.raises(OSError, match="No space"):
+        list(predictions)
+    assert earlier.read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(
+    "error, frames", [(None, 18), (KeyboardInterrupt(), 18), (VideoError("bad"), 144)]
+)
+def test_what_ends_in_order_replaces_the_earlier_overlay(
+    error, frames, model, two_clips, earlier
+):
+    run = overlaid(model, two_clips, earlier)
+    predictions = iter(run)
+    next(predictions)
+    if error is None:
+        run.stop()
+        predictions.close()
+    else:
+        with pytest.raises(type(error)):
+            predictions.throw(error)
+    # Those nearer to the first window than to the next, or up to the damage.
+    assert len(read_video(earlier, short_side=None, fps=None).frames) == frames
+
+
+def test_leaving_the_loop_without_stop_leaves_the_earlier_overlay(
+    model, two_clips, earlier
+):
+    predictions = iter(overlaid(model, two_clips, earlier))
+    next(predictions)
+    predictions.close()
+    assert earlier.read_bytes() == b"earlier"
+
+
+def test_the_overlay_of_a_file_in_the_home_folder_is_not_that_file(
+    model, two_clips, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    video = tmp_path / "h.mp4"
+    video.write_bytes(two_clips.read_bytes())
+    for source, target in (("~/h.mp4",) * 2, (video, "~/h.mp4"), ("~/h.mp4", video)):
+        with pytest.raises(InputError, match="is the video itself"):
+            overlaid(model, source, target)
+    assert video.read_bytes() == two_clips.read_bytes()
+
+
 def test_overlays_that_cannot_be_written_are_refused(model, two_clips, tmp_path):
     classifier = StreamingClassifier(model)
     taken = tmp_path / "taken.mp4"

@@ -39,6 +39,10 @@ _WEB = ("http", "https")
 # Pauses before the attempts to get a lost stream back, in seconds.
 PAUSES = (1, 2, 4, 8, 16)
 _TIMEOUT = 10.0  # seconds for opening, and for any single read
+# Keys of addresses whose values are secret; rather one too many.
+_SECRET = re.compile(
+    r"([^/?&;#=]*(?:pas|pw|token|key|secret|auth|sig)[^/?&;#=]*=)[^&]*", re.IGNORECASE
+)
 # FFmpeg numbers these frames by an assumed rate; their arrival says more.
 _WITHOUT_TIMES = ("mpjpeg", "mjpeg")
 
@@ -99,11 +103,20 @@ def parse_source(source: str | Path | int) -> Source:
         return Source("file", text, text)
     if text.partition("://")[0].lower() not in SCHEMES:
         raise InputError(
-            f"{text} cannot be read as a stream; give a file, the number of a camera, "
-            f"or an address that begins with one of {', '.join(SCHEMES)}."
+            f"{_masked(text)} cannot be read as a stream; give a file, the number of a "
+            f"camera, or an address that begins with one of {', '.join(SCHEMES)}."
         )
-    shown = re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", text)
-    return Source("network", text, shown)
+    return Source("network", text, _masked(text))
+
+
+def _masked(address: str) -> str:
+    """An address without its passwords.
+
+    These may hold any sign, `@` and `/` too, so that all up to the last `@` counts as
+    one: rather too much is hidden than too little.
+    """
+    without_login = re.sub(r"(?s)://([^:]*):.*@", r"://\1:***@", address)
+    return _SECRET.sub(r"\1***", without_login)
 
 
 class VideoStream:
@@ -112,8 +125,8 @@ class VideoStream:
     A file, or a file behind an http address, gives its frames at the speed they are
     asked for, and any damage ends it, as everywhere in this package. Cameras and
     streams have no end and cannot be asked again: damaged frames are left out and
-    counted, and a lost connection is opened again up to five times in a row, with a
-    line on the terminal each; the time of the frames goes on meanwhile.
+    counted, and a lost connection is opened again up to five times without a frame in
+    between, with a line on the terminal each; the time of the frames goes on meanwhile.
 
     Args:
         source: see `parse_source`.
@@ -161,6 +174,7 @@ class VideoStream:
         self._container: InputContainer | None = None
         self._stream = None
         self._endless = False
+        self._attempts = 0  # to open it again, since the last frame
         self._seconds = Fraction(0)
 
     def __enter__(self) -> "VideoStream":
@@ -217,6 +231,7 @@ class VideoStream:
             reason = "the stream ended"
             try:
                 for frame in self._frames():
+                    self._attempts = 0
                     yield frame, clock.tick(frame)
             except av.error.FFmpegError as error:
                 reason = _reason(error)
@@ -244,11 +259,16 @@ class VideoStream:
                     yield frame
 
     def _open_again(self, reason: str) -> None:
-        """Try to get the source back, with growing pauses."""
-        for attempt, pause in enumerate(PAUSES, start=1):
+        """Try to get the source back, with growing pauses.
+
+        What opens but gives no frame is not back: the attempts are counted on.
+        """
+        while self._attempts < len(PAUSES):
+            pause = PAUSES[self._attempts]
+            self._attempts += 1
             self._notify(
                 f"{self._lost(reason)}; opening it again in {pause} s "
-                f"(attempt {attempt} of {len(PAUSES)})"
+                f"(attempt {self._attempts} of {len(PAUSES)})"
             )
             time.sleep(pause)
             try:

@@ -24,6 +24,7 @@ from tsi_keras.evaluation.predict import check_json_file
 from tsi_keras.evaluation.predict import decoding_options
 from tsi_keras.export.stream_classifier import StreamingClassifier
 from tsi_keras.export.stream_classifier import StreamPrediction
+from tsi_keras.export.stream_overlay import is_source
 from tsi_keras.export.stream_run import StreamRun
 from tsi_keras.export.stream_run import classify_stream
 from tsi_keras.export.stream_segments import Segment
@@ -32,6 +33,7 @@ from tsi_keras.models.loading import load_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
+from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.urls import is_remote
 
 
@@ -79,7 +81,7 @@ def run_stream(model: str | Path, source: str, command: StreamCommand) -> int:
         InputError: an option is wrong, or the source or the model cannot be opened.
     """
     if command.json not in (None, "-"):
-        check_json_file(command.json, overwrite=command.overwrite)
+        _check_json(Path(command.json).expanduser(), source, command)
     loaded = load_classifier(model)
     with _readable(source) as readable:
         classifier = _classifier(loaded, readable, command)
@@ -99,6 +101,20 @@ def run_stream(model: str | Path, source: str, command: StreamCommand) -> int:
         target = errors if command.json == "-" else console
         target.print(str(run.summary), markup=False, soft_wrap=True)
     return 128 + stop.received if stop.received else int(failed)
+
+
+def _check_json(path: Path, source: str, command: StreamCommand) -> None:
+    """Raise InputError when the lines cannot be written there."""
+    if is_source(path, source):
+        raise InputError(
+            f"`--json` {path} is the video itself; choose another file for the lines."
+        )
+    overlay = Path(command.overlay).expanduser() if command.overlay else None
+    if overlay is not None and path.resolve() == overlay.resolve():
+        raise InputError(
+            f"`--json` and `--overlay` are both {path}; choose two different files."
+        )
+    check_json_file(path, overwrite=command.overwrite)
 
 
 def _classifier(
@@ -148,6 +164,7 @@ def _write_all(
             errors.print(f"error: {error.reason}", markup=False, style="red")
     except BrokenPipeError:
         # Whoever read has had enough, as `head` has.
+        run.stop()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         predictions.close()

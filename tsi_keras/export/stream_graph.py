@@ -133,21 +133,22 @@ def _kind_of_result(call: Call, kinds: dict[Value, str]) -> str | None:
     if isinstance(operation, UnfoldFrames):
         return CLIPS if kind == FRAMES else None
     if isinstance(operation, keras.layers.Layer):
-        separate = _layer_separates(operation, kind)
+        separate = _layer_separates(operation, kind, len(call.inputs[0].shape))
     else:
         separate = _function_separates(call, kind)
     return kind if separate else None
 
 
-def _layer_separates(layer: keras.layers.Layer, kind: str) -> bool:
-    """Whether a layer computes every frame from this frame alone."""
+def _layer_separates(layer: keras.layers.Layer, kind: str, rank: int) -> bool:
+    """Whether a layer computes every frame of tensors of this rank from it alone."""
     name = type(layer).__name__
     if kind == CLIPS:
         return _is_kerases(layer) and name in _ANY_RANK
     if not (_is_kerases(layer) or type(layer) in _OURS) or name in _FOREIGN:
         return False
     axes = getattr(layer, "axis", None)
-    return 0 not in (axes if isinstance(axes, (list, tuple)) else [axes])
+    axes = axes if isinstance(axes, (list, tuple)) else [axes]
+    return all(axis is None or axis % rank != 0 for axis in axes)
 
 
 def _is_kerases(operation) -> bool:

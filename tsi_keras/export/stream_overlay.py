@@ -1,5 +1,7 @@
 """An annotated copy of a video: every frame with what the model says about it."""
 
+import contextlib
+import secrets
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -29,7 +31,8 @@ class Overlay:
 
     Frames are upright. An odd width or height loses its last column or row, which H.264
     cannot store; frames of another size than the first are scaled to it. The file
-    appears under its name when it is complete; until then it is called `NAME.part`.
+    appears under its name when it is complete; until then it lies beside it, called
+    `NAME.XXXXXXXX.part` with eight digits that no other file has.
 
     Args:
         path: the file to write.
@@ -37,12 +40,13 @@ class Overlay:
         overwrite: replace the file if it exists.
 
     Raises:
-        InputError: the file exists, has another suffix, or cannot be written there.
+        InputError: the file exists, is the source, has another suffix, or cannot be
+            written there.
     """
 
     def __init__(self, path: str | Path, source: str, *, overwrite: bool = False):
         self._path = _checked(Path(path).expanduser(), source, overwrite)
-        self._part = self._path.with_name(f"{self._path.name}.part")
+        self._part: Path | None = None
         self._source = source
         self._frames: Iterator[TimedFrame] | None = None
         self._pending: TimedFrame | None = None
@@ -79,15 +83,30 @@ class Overlay:
         except VideoError:
             pass  # whoever reads the file for its windows reports this
 
-    def close(self) -> None:
-        """Complete the file."""
+    def close(self, *, keep: bool = True) -> None:
+        """Complete the file.
+
+        Args:
+            keep: False throws away what was written, and leaves an earlier file of that
+                name as it is.
+        """
         with self._lock:
             if self._frames is not None:
                 self._frames.close()
-            if self._writer is not None and not self._closed:
-                self._writer.close()
-                self._part.replace(self._path)
-            self._closed = True
+            try:
+                if keep and self._writer is not None and not self._closed:
+                    self._writer.close()
+                    self._part.replace(self._path)
+            finally:
+                self._closed = True
+                self._discard()
+
+    def _discard(self) -> None:
+        """Let go of the unfinished file, if there is one."""
+        if self._writer is not None:
+            self._writer.abandon()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
 
     def _draw_before(self, limit: float) -> None:
         if self._frames is None:
@@ -106,6 +125,7 @@ class Overlay:
         picture = draw_caption(self._convert(frame), float(seconds), prediction)
         if self._writer is None:
             height, width = picture.shape[:2]
+            self._part = _new_file_beside(self._path)
             self._writer = _Writer(self._part, width, height, in_pieces)
         self._writer.write(picture, seconds)
 
@@ -133,8 +153,30 @@ class _Writer:
         self._container.mux(stream.encode(frame))
 
     def close(self) -> None:
+        """Complete the file."""
         self._container.mux(self._stream.encode(None))
         self._container.close()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is; after `close` this does nothing."""
+        # Why it is given up counts, not that its end cannot be written either.
+        with contextlib.suppress(av.error.FFmpegError):
+            self._container.close()
+
+
+def is_source(path: Path, source: str | Path) -> bool:
+    """Whether a file to be written is the one that a stream is read from."""
+    try:
+        return path.samefile(Path(source).expanduser())
+    except OSError:  # one of them does not exist; an address never does
+        return False
+
+
+def _new_file_beside(path: Path) -> Path:
+    """An empty file of a name that nothing else has."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    part.touch(exist_ok=False)
+    return part
 
 
 def _frames_of(source: str) -> Iterator[TimedFrame]:
@@ -153,7 +195,7 @@ def _checked(path: Path, source: str, overwrite: bool) -> Path:
         raise InputError(
             f"`--overlay` {path} must be a .mp4 file in an existing folder."
         )
-    if path.exists() and Path(source).exists() and path.samefile(source):
+    if is_source(path, source):
         raise InputError(
             f"`--overlay` {path} is the video itself; choose another file."
         )

@@ -171,10 +171,18 @@ class StreamRun:
         thread = threading.Thread(target=self._read, name="frames", daemon=True)
         self._started = time.perf_counter()
         thread.start()
+        in_order = False
         try:
             yield from self._predictions()
+            in_order = True
+        except (VideoError, KeyboardInterrupt):
+            in_order = True
+            raise
+        except GeneratorExit:
+            in_order = self._stopped
+            raise
         finally:
-            self._end(thread)
+            self._end(thread, in_order)
 
     def _predictions(self) -> Iterator[StreamPrediction]:
         """Classify what the reading thread hands over."""
@@ -216,13 +224,13 @@ class StreamRun:
             self._stream.close()
             self._handover.close(error)
 
-    def _end(self, thread: threading.Thread) -> None:
-        """Let the reading thread end, and finish the files."""
+    def _end(self, thread: threading.Thread, in_order: bool) -> None:
+        """Let the reading thread end, and complete the overlay or throw it away."""
         self._ended = time.perf_counter()
         # It may wait for a frame that never comes; being a daemon, it ends with us.
         thread.join(timeout=2 * _PATIENCE)
         if self._overlay is not None:
-            self._overlay.close()
+            self._overlay.close(keep=in_order)
 
 
 def classify_stream(
@@ -247,7 +255,9 @@ def classify_stream(
         live: see `VideoStream`.
         overlay: MP4 file to write an annotated copy to, without sound. Of a file, every
             frame is labelled by the window whose middle is nearest; of a live source,
-            by the latest window.
+            by the latest window. It is complete at the end of the source, up to a place
+            where that fails, or after `StreamRun.stop` or Ctrl-C; any other error, and
+            leaving the loop without `stop`, leaves no file and an earlier one as it was.
         overwrite: replace that file if it exists.
         notify: called with one line when something happens to a live source; by
             default the line is printed to stderr.
