@@ -12,6 +12,8 @@ _FIGURES = (
     "serving",
     "streaming",
 )
+# Options and arguments that name what is read.
+_INPUTS = ("data", "export", "config", "run", "video", "videos")
 
 
 def add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -44,8 +46,10 @@ def claim(args: argparse.Namespace) -> Path | None:
 
     if args.output is None:
         return None
-    given = (getattr(args, name, None) for name in ("data", "export"))
-    inputs = [item for item in given if item is not None]
+    inputs = []
+    for name in _INPUTS:
+        given = getattr(args, name, None) or []
+        inputs += [given] if isinstance(given, str) else given
     marks = [f"{name}.json" for name in _FIGURES]
     check_output(args.output, overwrite=args.overwrite, marks=marks, inputs=inputs)
     return claim_output(args.output, overwrite=args.overwrite, marks=marks)

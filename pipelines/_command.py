@@ -20,10 +20,31 @@ _NEVER_ENDED = ("tsi_keras.data.remote_plugin", "tsi_keras.training.distribution
 
 
 class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` whose errors take one line."""
+    """`argparse.ArgumentParser` whose errors take one line.
+
+    Raises:
+        InputError: from parsing, unless it ends with --help: Keras is to run on
+            something other than TensorFlow.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):
+        parsed = super().parse_known_args(args, namespace)
+        # As late as this so that --help always answers.
+        _check_backend()
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _check_backend() -> None:
+    """Raise InputError if the user chose another backend than TensorFlow."""
+    chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if chosen != "tensorflow":
+        raise InputError(
+            "the commands need Keras on TensorFlow, but the environment variable "
+            f"KERAS_BACKEND is {chosen!r}; unset it (unset KERAS_BACKEND)."
+        )
 
 
 def parse_with_overrides(

@@ -15,6 +15,9 @@ from tsi_keras.export.fresh_process import BATCH
 from tsi_keras.export.fresh_process import measure_apart
 from tsi_keras.export.fresh_process import run_in_fresh_process
 from tsi_keras.export.parity_rules import ParityError
+from tsi_keras.export.tflite_conversion import Conversion
+from tsi_keras.export.tflite_conversion import TFLiteError
+from tsi_keras.export.tflite_conversion import convert
 
 CLIPS = np.random.default_rng(0).integers(256, size=(7, 2, 4, 4, 3), dtype=np.uint8)
 
@@ -208,3 +211,14 @@ def test_the_process_sees_no_gpu_and_not_this_folder(tmp_path, monkeypatch):
         run_in_fresh_process(tmp_path, {"serving_default": CLIPS})
     devices, folder = str(caught.value).rsplit(": ", 1)[1].split()
     assert devices == "-1" and folder != os.getcwd()
+
+
+def test_the_converter_has_keras_on_tensorflow_and_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    _stand_in(
+        monkeypatch, tmp_path, 'echo "$KERAS_BACKEND $CUDA_VISIBLE_DEVICES" >&2; exit 2'
+    )
+    job = Conversion("saved", "float32", str(tmp_path / "out.tflite"))
+    with pytest.raises(TFLiteError, match="exit status 2 .*: tensorflow -1$"):
+        convert([job], tmp_path)

@@ -38,6 +38,28 @@ def test_rows_with_and_without_reuse(monkeypatch, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "topic",
+    [
+        ["stream", "VIDEO"],
+        ["prepare", "VIDEO", "other.mp4"],
+        ["serving", "--export", "x", "--server", "http://x", "--videos", "VIDEO"],
+        ["data", "--synthetic", "--config", "VIDEO"],
+        ["data", "--synthetic", "--run", "VIDEO"],
+    ],
+)
+def test_an_input_in_the_output_is_not_removed(topic, tmp_path, capsys):
+    video = tmp_path / "v.mp4"
+    video.write_text("precious")
+    for name in ("streaming", "preparation", "serving", "input_pipeline"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    words = [str(video) if word == "VIDEO" else word for word in topic]
+    words += ["--output", str(tmp_path), "--overwrite"]
+    assert run(command.main, words) == 2
+    assert f"contains the input {video}" in capsys.readouterr().err
+    assert video.read_text() == "precious"
+
+
 @pytest.mark.parametrize("arguments", [["nowhere.mp4"], ["v.mp4", "--repeats", "0"]])
 def test_bad_input_is_status_2(arguments, monkeypatch, tmp_path):
     monkeypatch.setattr(

@@ -4,7 +4,6 @@ import ctypes
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -24,6 +23,7 @@ from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
 from tsi_keras.data.shards import write_shard
+from tsi_keras.utils.following import end_after
 
 _POLL_SECONDS = 0.2
 T = TypeVar("T")
@@ -238,13 +238,9 @@ def _start_worker(
 def _follow_parent() -> None:
     """Leave Ctrl-C to the parent, which reaches the whole group, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """A killed parent must not leave workers that go on writing."""
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    # A killed parent must not leave workers that go on writing.
+    sentinel = multiprocessing.parent_process().sentinel
+    end_after(lambda: connection.wait([sentinel]))
 
 
 def _work(task: ShardTask) -> dict[str, Any]:

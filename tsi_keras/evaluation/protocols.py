@@ -57,7 +57,8 @@ def clip_options(model: VideoClassifier) -> ClipOptions:
         Options for `data.pipeline.make_dataset` and for export.
 
     Raises:
-        InputError: the model does not say how its frames are prepared.
+        InputError: the model does not say how its frames are prepared, or takes frames
+            of one size only and is given others.
     """
     stated = model.preprocessing or {}
     missing = [key for key in ("short_side", "crop_size") if key not in stated]
@@ -68,12 +69,26 @@ def clip_options(model: VideoClassifier) -> ClipOptions:
             'VideoClassifier(..., preprocessing={"short_side": 256, "crop_size": 224}) '
             "or whatever it was trained with, and save it again."
         )
+    _check_frame_size(model, stated["crop_size"])
     return ClipOptions(
         num_frames=model.num_frames,
         short_side=stated["short_side"],
         crop_size=stated["crop_size"],
         sampling=stated.get("sampling", "segments"),
     )
+
+
+def _check_frame_size(model: VideoClassifier, crop_size: int) -> None:
+    """Raise InputError if the model cannot take the frames it is to be given."""
+    height, width = model.input_shape[2:4]
+    if not {height, width} <= {None, crop_size}:
+        size = f"{height or 'any'} x {width or 'any'}"
+        raise InputError(
+            f"The model {model.name!r} takes frames of {size} pixels, but its "
+            f"`preprocessing` gives it `crop_size` {crop_size}. State the `crop_size` "
+            "it was built for, or build it on a backbone for frames of "
+            f"({crop_size}, {crop_size}) or (None, None), and save it again."
+        )
 
 
 def check_num_frames(model: VideoClassifier, num_frames: int | None) -> None:

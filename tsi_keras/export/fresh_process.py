@@ -3,8 +3,6 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ import numpy as np
 import tsi_keras
 from tsi_keras.data.synthetic.writing import available_cores
 from tsi_keras.export.parity_rules import ParityError
+from tsi_keras.utils.child_program import run_child_program
 
 BATCH = 4
 _PROGRAM = Path(__file__).with_name("_fresh_process.py")
@@ -92,15 +91,8 @@ def _run(
             "measure": measure,
         }
         job.write_bytes(pickle.dumps(description))
-        # As text, so that nothing beside the program can be imported.
-        program = [sys.executable, "-c", _PROGRAM.read_text("utf-8")]
-        done = subprocess.run(
-            [*program, str(job), str(result)],
-            cwd=temporary,
-            env=_environment(runtime),
-            capture_output=True,
-            text=True,
-            errors="replace",
+        done = run_child_program(
+            _PROGRAM, str(job), str(result), cwd=temporary, env=_environment(runtime)
         )
         if done.returncode:
             raise ParityError(

@@ -1,6 +1,8 @@
 """Ask a running TF Serving: the same questions over REST and over gRPC."""
 
 import abc
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -12,6 +14,8 @@ from tsi_keras.utils.errors import InputError
 
 AVAILABLE = "AVAILABLE"
 _SCHEMES = ("http", "https", "grpc")
+# TF Serving has no status of its own for it.
+_FULL_QUEUE = re.compile(r"queue\b.*\bis full")
 
 
 class ServingError(RuntimeError):
@@ -114,6 +118,8 @@ class ServingClient(abc.ABC):
 
     def _failure(self, kind: str, message: str = "") -> ServingError:
         """The error of a kind, in the words all clients use."""
+        if kind in ("broken", "refused") and _FULL_QUEUE.search(message):
+            kind = "overloaded"
         model = f"model {self.name!r}"
         if self.version is not None:
             model += f", version {self.version}"
@@ -122,6 +128,9 @@ class ServingClient(abc.ABC):
             {
                 "unreachable": f"{self.server} cannot be reached{said}",
                 "broken": f"{self.server} broke the connection off{said}",
+                "overloaded": f"{self.server} is overloaded, its batching queue is full; "
+                "try again later, or raise max_enqueued_batches in its batching "
+                f"parameters{said}",
                 "late": f"{self.server} did not answer within {self.timeout:g} s",
                 "unknown": f"{self.server} has no {model} that is ready{said}",
                 "refused": f"{self.server} refused the request{said}",
@@ -139,7 +148,7 @@ def connect(
         server: `http://HOST:8501` (or `https://`) for REST, `grpc://HOST:8500`.
         name: of the model on the server.
         version: of the model; None for the one the server prefers.
-        timeout: seconds to wait for an answer; over REST for each part of it.
+        timeout: seconds to wait for an answer, finite; over REST for each part of it.
 
     Returns:
         A client to be closed, best by `with`. It may be used by one thread at a time.
@@ -159,8 +168,10 @@ def connect(
         raise InputError(
             f"`--name` must be that of a model, without '/' and ':'. Received: {name!r}"
         )
-    if not timeout > 0:
-        raise InputError(f"`--timeout` must be above 0 seconds. Received: {timeout}")
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise InputError(
+            f"`--timeout` must be a finite number above 0 seconds. Received: {timeout}"
+        )
     if scheme == "grpc":
         return _grpc_client()(server, name, version, timeout)
     from tsi_keras.export.serving_rest import RestClient

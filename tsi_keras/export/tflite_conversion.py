@@ -8,13 +8,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from tensorflow.lite.python import schema_py_generated as schema
+
+from tsi_keras.utils.child_program import run_child_program
 
 KINDS = ("float32", "float16", "dynamic", "int8")
 _PROGRAM = Path(__file__).with_name("_convert_tflite.py")
@@ -62,14 +63,10 @@ def convert(jobs: Sequence[Conversion], folder: str | Path) -> list[bytes]:
     """
     listed = Path(folder, "jobs.json")
     listed.write_text(json.dumps([asdict(job) for job in jobs]), "utf-8")
-    # As text, so that nothing beside the program can be imported; on the CPU.
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM.read_text("utf-8"), str(listed.absolute())],
-        cwd=folder,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-        errors="replace",
+    # On the CPU; TensorFlow's converter imports Keras.
+    forced = {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
+    done = run_child_program(
+        _PROGRAM, str(listed.absolute()), cwd=folder, env={**os.environ, **forced}
     )
     return [_result(job, done) for job in jobs]
 

@@ -1,11 +1,13 @@
 """Servers that are not there, are something else or go away; what cannot be asked."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -143,11 +145,60 @@ def test_addresses_of_no_server(server):
         ("a/b", 1, "`--name`"),
         ("a", 0, "`--timeout`"),
         ("a", float("nan"), "`--timeout`"),
+        ("a", float("inf"), "`--timeout` must be a finite number"),
     ],
 )
 def test_impossible_arguments(name, timeout, message):
     with pytest.raises(InputError, match=message):
         connect("http://localhost:8501", name, timeout=timeout)
+
+
+# TensorFlow's batching says it in one of these ways, by its version.
+FULL_QUEUES = [
+    "The batch scheduling queue to which this task was submitted is full",
+    "The batch scheduling queue to which this task was submitted is full; task size is "
+    "1 but scheduling capacity is only 0 (max_enqueued_batches=2)",
+]
+
+
+@pytest.mark.parametrize("message", FULL_QUEUES)
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
+def test_full_queue_over_grpc(code, message, jpegs):
+    grpc = pytest.importorskip("grpc")
+
+    def refuse(request, context):
+        context.abort(grpc.StatusCode[code], message)
+
+    class Refusing(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([Refusing()])
+    address = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        with connect(address, "tiny") as client:
+            with pytest.raises(ServingError) as caught:
+                client.predict({"frames": jpegs}, "serve_jpeg")
+    finally:
+        server.stop(None)
+    _check_overloaded(str(caught.value), address)
+
+
+def test_full_queue_over_rest(jpegs):
+    body = json.dumps({"error": FULL_QUEUES[0]}).encode()
+    head = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with _answering(head + body) as address, connect(address, "tiny") as client:
+        with pytest.raises(ServingError) as caught:
+            client.predict({"frames": jpegs}, "serve_jpeg")
+    _check_overloaded(str(caught.value), address)
+
+
+def _check_overloaded(message: str, address: str) -> None:
+    assert message.startswith(f"{address} is overloaded, its batching queue is full; ")
+    assert "try again later, or raise max_enqueued_batches" in message
+    assert FULL_QUEUES[0] in message
 
 
 def test_grpc_needs_a_package(monkeypatch):
