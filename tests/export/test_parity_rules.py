@@ -72,8 +72,9 @@ def test_thresholds_of_the_kinds():
 
 def test_noise_asks_for_differences_only():
     limits = thresholds_for("random", None)
-    assert limits["float32"] == Threshold(1e-4, None)
-    assert {limits[kind] for kind in THRESHOLDS if kind != "float32"} == {Threshold()}
+    exact = {"float32", "onnx"}
+    assert {limits[kind] for kind in exact} == {Threshold(1e-4, None)}
+    assert {limits[kind] for kind in THRESHOLDS if kind not in exact} == {Threshold()}
     with pytest.raises(InputError, match="needs real clips"):
         thresholds_for("random", {"int8": 0.9})
 
@@ -85,6 +86,15 @@ def test_noise_asks_for_differences_only():
 def test_bad_shares_are_refused(wrong, source):
     with pytest.raises(InputError, match="a share from 0 to 1. Received: int"):
         thresholds_for(source, wrong)
+
+
+def test_files_may_differ_in_units_of_the_largest_logit():
+    """Of 20, say; a SavedModel has no unit."""
+    gap = {"max_difference": 1e-3, "top1_agreement": 1.0, "disagreeing": []}
+    limit = Threshold(max_difference=1e-4)
+    assert complaint("x", gap | {"unit": 20.0}, limit, 5) is None
+    assert "at most 0.0005 is" in complaint("x", gap | {"unit": 5.0}, limit, 5)
+    assert "at most 0.0001 is" in complaint("x", gap, limit, 5)
 
 
 def test_margins():
