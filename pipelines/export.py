@@ -19,7 +19,15 @@ def build_parser() -> argparse.ArgumentParser:
         "exports give what the model gives, 1 when one does not or cannot be made "
         "(nothing is left behind), 2 on bad input.",
     )
-    add = parser.add_argument
+    _add_places(parser.add_argument)
+    _add_comparison(parser.add_argument)
+    _add_saved_model_options(parser.add_argument)
+    _add_other_formats(parser.add_argument)
+    return parser
+
+
+def _add_places(add: Callable[..., argparse.Action]) -> None:
+    """What is exported, and where to."""
     add(
         "--model",
         required=True,
@@ -49,6 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="replace the version and the other files if they exist, and edited files in "
         "serving/",
     )
+
+
+def _add_comparison(add: Callable[..., argparse.Action]) -> None:
+    """What exports are compared on, and within what limits."""
     add(
         "--data",
         metavar="DATA",
@@ -79,9 +91,6 @@ def build_parser() -> argparse.ArgumentParser:
         "bfloat16=0.99, dynamic=0.98, int8=0.95; float32 and onnx must give the logits "
         "to 1e-4)",
     )
-    _add_saved_model_options(add)
-    _add_other_formats(add)
-    return parser
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -114,9 +114,9 @@ def main(argv: list[str] | None = None) -> int:
     from tsi_keras.evaluation.predict import predict_videos
     from tsi_keras.models.loading import load_classifier
 
-    if args.json:
-        check_json_file(args.json, overwrite=args.overwrite)
     videos = find_videos(args.videos)
+    if args.json:
+        check_json_file(args.json, overwrite=args.overwrite, videos=videos)
     predictions = predict_videos(
         load_classifier(args.model),
         videos,

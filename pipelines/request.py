@@ -91,9 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     from tsi_keras.export.serving_client import connect
     from tsi_keras.export.serving_requests import request_videos
 
-    if args.json:
-        check_json_file(args.json, overwrite=args.overwrite)
     videos = find_videos(args.videos)
+    if args.json:
+        check_json_file(args.json, overwrite=args.overwrite, videos=videos)
     exported = read_exported(args.export)
     name = exported.name if args.name is None else args.name
     with connect(

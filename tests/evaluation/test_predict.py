@@ -144,6 +144,14 @@ def test_command_prints_pure_json(videos, model_file, capsys):
     assert [c["rank"] for c in entry["predictions"]] == [1, 2]
 
 
+def test_a_video_is_never_overwritten_by_its_predictions(videos, capsys):
+    path, before = videos / "0.mp4", (videos / "0.mp4").read_bytes()
+    arguments = [str(videos), "--model", "none", "--json", str(path), "--overwrite"]
+    assert run(command.main, arguments) == 2
+    assert "is a video to classify" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_folders_are_searched_and_others_refused(videos, tmp_path):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     hidden = tmp_path / "deep" / "._x.mp4"

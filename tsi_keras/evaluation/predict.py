@@ -29,6 +29,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import print_table
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import is_same_file
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.urls import is_remote
 
@@ -290,8 +291,16 @@ def _is_video(path: Path) -> bool:
     return named and path.is_file()
 
 
-def check_json_file(path: str | Path, *, overwrite: bool) -> None:
-    """Raise InputError when predictions cannot be written to `path`; "-" is stdout."""
+def check_json_file(
+    path: str | Path, *, overwrite: bool, videos: Iterable[str | Path] = ()
+) -> None:
+    """Raise InputError when predictions cannot be written to `path`; "-" is stdout.
+
+    Args:
+        path: the file.
+        overwrite: whether it may exist.
+        videos: what the predictions are about, which it must not be.
+    """
     if path == "-":
         return
     path = Path(path).expanduser()
@@ -301,6 +310,10 @@ def check_json_file(path: str | Path, *, overwrite: bool) -> None:
         raise InputError(
             f"`--json` {path} exists; nothing was written. Choose another file or add "
             "--overwrite."
+        )
+    if any(is_same_file(path, video) for video in videos):
+        raise InputError(
+            f"`--json` {path} is a video to classify; choose another file."
         )
 
 

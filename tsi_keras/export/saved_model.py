@@ -135,9 +135,8 @@ def export_saved_model(
         ```
     """
     check_weights(weights)
-    if clips is None:
-        rounded = {weights, *formats.tflite} != {"float32"}
-        clips = _MANY if rounded and data_dir is not None else _FEW
+    rounded = data_dir is not None and {weights, *formats.tflite} != {"float32"}
+    clips = (_MANY if rounded else _FEW) if clips is None else clips
     _check_numbers(version, clips)
     if warmup:
         check_warmup()
@@ -149,14 +148,10 @@ def export_saved_model(
     name = model_name(name, source, model)
     target = Path(output).expanduser().absolute() / name
     check_target(target, version, labels_text(model), overwrite=overwrite)
-    check_formats(
-        formats,
-        target,
-        version,
-        has_data=data_dir is not None,
-        overwrite=overwrite,
-    )
     info = None if data_dir is None else load_dataset_info(data_dir)
+    check_formats(
+        formats, target, version, has_data=info is not None, overwrite=overwrite
+    )
     comparison = Comparison(
         model, options, choose_clips(model, options, info, split, clips), min_agreement
     )
@@ -164,11 +159,14 @@ def export_saved_model(
     with workshop(target) as shop:
         folder = shop / "model"
         write_saved_model(served, folder, options, weights=weights)
-        facts = {"weights": weights, "warmup_requests": 0}
-        facts["folded_batch_norms"] = len(foldable_layers(model)) if fold_bn else 0
-        if warmup:
-            jpegs = _warmup_clips(comparison.clips, options)
-            facts["warmup_requests"] = write_warmup(folder, name, jpegs, options)
+        jpegs = _warmup_clips(comparison.clips, options)
+        facts = {
+            "weights": weights,
+            "warmup_requests": write_warmup(folder, name, jpegs, options)
+            if warmup
+            else 0,
+            "folded_batch_norms": len(foldable_layers(model)) if fold_bn else 0,
+        }
         files = write_formats(served, shop, options, formats, info)
         parity = comparison.of_all(served, folder, weights, files)
         parity |= _provenance(model, source, folder) | {"export": facts}

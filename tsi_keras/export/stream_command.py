@@ -24,7 +24,6 @@ from tsi_keras.evaluation.predict import check_json_file
 from tsi_keras.evaluation.predict import decoding_options
 from tsi_keras.export.stream_classifier import StreamingClassifier
 from tsi_keras.export.stream_classifier import StreamPrediction
-from tsi_keras.export.stream_overlay import is_source
 from tsi_keras.export.stream_run import StreamRun
 from tsi_keras.export.stream_run import classify_stream
 from tsi_keras.export.stream_segments import Segment
@@ -34,6 +33,7 @@ from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import is_same_file
 from tsi_keras.utils.urls import is_remote
 
 
@@ -105,7 +105,7 @@ def run_stream(model: str | Path, source: str, command: StreamCommand) -> int:
 
 def _check_json(path: Path, source: str, command: StreamCommand) -> None:
     """Raise InputError when the lines cannot be written there."""
-    if is_source(path, source):
+    if is_same_file(path, source):
         raise InputError(
             f"`--json` {path} is the video itself; choose another file for the lines."
         )

@@ -18,6 +18,7 @@ from tsi_keras.data.video_stream import VideoStream
 from tsi_keras.export.stream_caption import draw_caption
 from tsi_keras.export.stream_classifier import StreamPrediction
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.files import is_same_file
 
 # Fine enough for any frame rate, and what other tools use.
 _TIME_BASE = Fraction(1, 90_000)
@@ -164,14 +165,6 @@ class _Writer:
             self._container.close()
 
 
-def is_source(path: Path, source: str | Path) -> bool:
-    """Whether a file to be written is the one that a stream is read from."""
-    try:
-        return path.samefile(Path(source).expanduser())
-    except OSError:  # one of them does not exist; an address never does
-        return False
-
-
 def _new_file_beside(path: Path) -> Path:
     """An empty file of a name that nothing else has."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
@@ -195,7 +188,7 @@ def _checked(path: Path, source: str, overwrite: bool) -> Path:
         raise InputError(
             f"`--overlay` {path} must be a .mp4 file in an existing folder."
         )
-    if is_source(path, source):
+    if is_same_file(path, source):
         raise InputError(
             f"`--overlay` {path} is the video itself; choose another file."
         )

@@ -137,6 +137,14 @@ def write_json(path: str | Path, value) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def is_same_file(path: str | Path, other: str | Path) -> bool:
+    """Whether two paths name one existing file; an address never does."""
+    try:
+        return Path(path).expanduser().samefile(Path(other).expanduser())
+    except OSError:  # one of them does not exist
+        return False
+
+
 def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's contents in hexadecimal."""
     digest = hashlib.sha256()
