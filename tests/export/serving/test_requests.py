@@ -219,7 +219,7 @@ def test_command_is_0_when_all_are_classified(served, capsys):
         (["--signature", "serve_gif"], "must be one of"),
         (["--export", "nowhere"], "is no exported model"),
         (["--server", "localhost:8500"], "must be http://HOST:8501"),
-        (["--timeout", "-1"], "`--timeout` must be above 0"),
+        (["--timeout", "-1"], "`--timeout` must be a finite number above 0"),
         (["nowhere.mp4"], "does not exist"),
         (["--json", "nowhere/x.json"], "existing folder"),
     ],
