@@ -6,6 +6,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines._benchmark_export import add_export_topics
@@ -74,6 +75,13 @@ def _add_data(topics) -> None:
         metavar="LEVELS",
         help="with --synthetic: noise of the frames in grey levels; several are measured "
         "one after the other (default: 3, frames of 19 KB)",
+    )
+    data.add_argument(
+        "--resize-on",
+        nargs="+",
+        metavar="WHERE",
+        help="host, device or both, one after the other: who resizes the crops (default: "
+        "as in --config, else host)",
     )
     data.add_argument(
         "--config",
@@ -145,11 +153,14 @@ def _measure_data(args: argparse.Namespace) -> None:
         raise InputError("`--measure-training` needs --config FILE and --data DATA.")
     output = claim(args)
     rows = []
+    options, batch_size = _clips(args)
     for grain in args.grain if args.synthetic else [None]:
         with _records(args.data, grain) as (folder, name):
-            speed = _input_speed(args, folder)
-        rows += [_row(step, name, speed) for step in speed.steps]
-        _print_speed(speed, name)
+            for place in args.resize_on or [options.resize_on]:
+                clips = replace(options, resize_on=place)
+                speed = _input_speed(args, folder, clips, batch_size)
+                rows += [_row(step, name, place, speed) for step in speed.steps]
+                _print_speed(speed, f"{name}, crops resized on the {place}")
     needed = _needed(args)
     if needed is not None:
         verdict = describe_wait_for_data(speed.clips_per_second, needed)
@@ -171,22 +182,27 @@ def _records(data: str | None, grain: float | None):
         yield write_benchmark_records(folder, options), f"synthetic, grain {grain:g}"
 
 
-def _input_speed(args: argparse.Namespace, folder: str):
-    """Measure one data set."""
-    from tsi_keras.data.benchmark_input import benchmark_input
+def _clips(args: argparse.Namespace):
+    """The clips to measure with, and how many make a batch."""
     from tsi_keras.data.clip_options import ClipOptions
 
-    options, batch_size = ClipOptions(), 8
-    if args.config is not None:
-        from tsi_keras.training.building import clip_options
-        from tsi_keras.training.config_io import load_config
+    if args.config is None:
+        return ClipOptions(), args.batch_size or 8
+    from tsi_keras.training.building import clip_options
+    from tsi_keras.training.config_io import load_config
 
-        config = load_config(args.config, args.overrides)
-        options, batch_size = clip_options(config), config.train.batch_size
+    config = load_config(args.config, args.overrides)
+    return clip_options(config), args.batch_size or config.train.batch_size
+
+
+def _input_speed(args: argparse.Namespace, folder: str, options, batch_size: int):
+    """Measure one data set."""
+    from tsi_keras.data.benchmark_input import benchmark_input
+
     return benchmark_input(
         folder,
         options,
-        batch_size=args.batch_size or batch_size,
+        batch_size=batch_size,
         cache=args.cache,
         seconds=args.seconds,
         repeats=args.repeats,
@@ -209,10 +225,11 @@ def _needed(args: argparse.Namespace) -> float | None:
     return args.clips_per_second
 
 
-def _row(step, records: str, speed) -> dict[str, object]:
+def _row(step, records: str, place: str, speed) -> dict[str, object]:
     """One line of the CSV."""
     return {
         "records": records,
+        "resize_on": place,
         "kb_per_frame": speed.frame_bytes / 1000,
         **asdict(step),
         "pipeline_to_bare_decode": speed.ratio,

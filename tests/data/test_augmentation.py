@@ -8,11 +8,11 @@ import tensorflow as tf
 from PIL import Image
 
 from tsi_keras.data.augmentation import CROP_POSITIONS
-from tsi_keras.data.augmentation import decode_crop
-from tsi_keras.data.augmentation import decode_random_crop
 from tsi_keras.data.augmentation import multi_scale_crop_box
 from tsi_keras.data.augmentation import random_flip
 from tsi_keras.data.augmentation import random_resized_crop_box
+from tsi_keras.data.crop_resizing import decode_crop
+from tsi_keras.data.crop_resizing import stored_size
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 # (x, y) of 224-pixel crops of 340x256 frames in the official code.
@@ -58,11 +58,15 @@ def coordinate_frame(height: int, width: int) -> np.ndarray:
     return frame
 
 
+def random_crop(jpegs, crop_size, seed):
+    """A multi-scale crop of encoded frames."""
+    box = multi_scale_crop_box(*stored_size(jpegs), crop_size, SCALES, seed)
+    return decode_crop(jpegs, box, crop_size)
+
+
 def draw_clip(seed, frames, crop_size=32):
     """A random crop of `frames`, which are encoded first."""
-    return decode_random_crop(
-        jpegs_of(frames), crop_size=crop_size, scales=SCALES, seed=seed
-    )
+    return random_crop(jpegs_of(frames), crop_size, seed)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_crop_agrees_in_eager_and_tf_data():
     seed = tf.constant([4, 4], tf.int64)
     eager = draw_clip(seed, frames)
     dataset = tf.data.Dataset.from_tensors(jpegs_of(frames)).map(
-        lambda x: decode_random_crop(x, crop_size=32, scales=SCALES, seed=seed)
+        lambda x: random_crop(x, 32, seed)
     )
     assert dataset.element_spec.shape == (2, 32, 32, 3)
     np.testing.assert_array_equal(next(iter(dataset)), eager)
@@ -156,7 +160,7 @@ def test_damaged_frame_raises():
     jpegs = tf.concat([jpegs_of(coordinate_frame(36, 52)[None]), [b"broken"]], 0)
     for order in (jpegs, jpegs[::-1]):
         with pytest.raises(tf.errors.InvalidArgumentError):
-            decode_random_crop(order, crop_size=32, scales=SCALES, seed=[0, 0])
+            random_crop(order, 32, [0, 0])
 
 
 def resized_boxes(height: int, width: int, area, aspect, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,23 @@ def test_the_verdict(available, verdict):
     assert verdict in describe_wait_for_data(available, 100.0)
 
 
+@pytest.mark.parametrize("place", ["host", "device"])
+def test_the_whole_pipeline_is_measured(data, monkeypatch, place):
+    taken = []
+
+    def take(elements, use, seconds):
+        element = next(elements)
+        taken.append(tf.nest.map_structure(lambda value: value.shape, element))
+        return 1, 1.0
+
+    monkeypatch.setattr(measured, "_take", take)
+    clips = replace(SMALL, resize_on=place)
+    benchmark_input(data, clips, batch_size=2, seconds=0.01, repeats=1)
+    crops = {"crops": (2, 2, 20, 20, 3), "sides": (2, 2)}
+    frames = (2, 2, 16, 16, 3) if place == "host" else crops
+    assert (frames, (2,)) in taken
+
+
 @pytest.mark.parametrize("arguments", [{"seconds": 0.0}, {"repeats": 0}])
 def test_impossible_measurements(data, arguments):
     with pytest.raises(InputError, match=f"`{next(iter(arguments))}`.*Received"):
@@ -151,6 +169,19 @@ def test_the_command(data, tmp_path, capsys):
     assert len(content["rows"]) == len(rows)
     assert run(main, [*quick, *output]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_both_places_of_the_resizing_are_measured(data, tmp_path):
+    quick = ["data", "--data", str(data), "--seconds", "0.01", "--repeats", "1"]
+    quick += ["--output", str(tmp_path / "out")]
+    (tmp_path / "recipe.yaml").write_text(CONFIG)
+    quick += ["--config", str(tmp_path / "recipe.yaml")]
+    assert run(main, [*quick, "--resize-on", "host", "device"]) == 0
+    with open(tmp_path / "out" / "input_pipeline.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    places = [row["resize_on"] for row in rows]
+    assert places == ["host"] * 5 + ["device"] * 5
+    assert run(main, [*quick, "--overwrite", "--resize-on", "moon"]) == 2
 
 
 def test_keys_of_the_configuration_can_be_changed(data, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Clips from a `tf.data` service on this machine."""
 
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,17 +51,19 @@ def service():
     del workers, dispatcher
 
 
-def train(data, **arguments):
+def train(data, clips=SMALL, **arguments):
     """An endless training dataset with ids."""
     defaults = {"batch_size": 2, "seed": 5, "repeat": True, "with_ids": True}
-    return make_dataset(data, "train", SMALL, training=True, **(defaults | arguments))
+    return make_dataset(data, "train", clips, training=True, **(defaults | arguments))
 
 
 def assert_equal(stream, expected):
     for batch, wanted in zip(
         stream.as_numpy_iterator(), expected.as_numpy_iterator(), strict=True
     ):
-        for value, other in zip(batch, wanted, strict=True):
+        tf.nest.assert_same_structure(batch, wanted)
+        values, others = tf.nest.flatten(batch), tf.nest.flatten(wanted)
+        for value, other in zip(values, others, strict=True):
             np.testing.assert_array_equal(value, other)
 
 
@@ -71,6 +74,12 @@ def test_the_service_gives_the_batches_of_one_process(data, service):
     assert_equal(stream.take(17), local.take(17))
     # Another start begins anew, wherever the first one was.
     assert_equal(stream.take(4), local.take(4))
+
+
+def test_crops_for_the_device_come_through_the_service(data, service):
+    clips = replace(SMALL, resize_on="device")
+    stream = train(data, clips, service=service)
+    assert_equal(stream.take(7), train(data, clips, deterministic=True).take(7))
 
 
 def test_every_video_of_an_epoch_comes_exactly_once(data, service):

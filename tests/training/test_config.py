@@ -224,6 +224,10 @@ def test_accumulation_must_divide_the_batch(write):
             "must be even. Received: 3",
         ),
         (
+            ["data.resize_on=device", "data.erasing=0.2"],
+            r"`data`: `resize_on='device'` leaves only.*'erasing' needs resized clips",
+        ),
+        (
             ["data.crop=random_resized", "data.area=[0.9,0.1]"],
             r"`data`: `area` must be two ascending numbers.*\[0.9, 0.1\]",
         ),

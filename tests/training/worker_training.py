@@ -1,11 +1,12 @@
 """A small training of the real network on any devices, in this process or its own.
 
 `python -m tests.training.worker_training DISTRIBUTION NETWORK DATA RESULT.npz
-[DEVICES]`; workers find one another by TF_CONFIG. With `command DEVICES` it is
+[DEVICES [RESIZE_ON]]`; workers find one another by TF_CONFIG. With `command DEVICES` it is
 `pipelines.train` with so many devices.
 """
 
 import sys
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tsi_keras.training.averaging import averaged_weights
 from tsi_keras.training.building import SmoothedCrossEntropy
 from tsi_keras.training.checkpoints import save_model
 from tsi_keras.training.data_wait import DataWait
+from tsi_keras.training.device_resizing import resizing
 from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.distribution import place_of
@@ -50,11 +52,12 @@ def train(
     network: str,
     data_dir: str | Path,
     folder: Path,
+    clips: ClipOptions = CLIPS,
 ) -> dict[str, np.ndarray]:
     """Ten updates with clipping, accumulation and averages; all that came of them."""
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        model = trainable(NETWORKS[network]())
+        model = resizing(trainable(NETWORKS[network]()), clips)
         model.compile(
             GroupedSGD(0.05, clip_norm=0.5, accumulation_steps=2, ema_decay=0.5),
             SmoothedCrossEntropy(0.1),
@@ -66,7 +69,7 @@ def train(
     wait = [DataWait(summary=False)] if is_chief(strategy) else []
     tests = CountTestSteps()
     history = model.fit(
-        _training_clips(strategy, data_dir),
+        _training_clips(strategy, data_dir, clips),
         steps_per_epoch=STEPS,
         epochs=EPOCHS,
         validation_data=_validation_clips(strategy, data_dir),
@@ -133,12 +136,14 @@ def _tiny() -> VideoClassifier:
 NETWORKS = {"tiny": _tiny, "resnet": _resnet}
 
 
-def _training_clips(strategy: tf.distribute.Strategy, data_dir: str | Path):
+def _training_clips(
+    strategy: tf.distribute.Strategy, data_dir: str | Path, clips: ClipOptions
+):
     worker, workers = place_of(strategy)
     data = make_dataset(
         data_dir,
         "train",
-        CLIPS,
+        clips,
         batch_size=BATCH,
         training=True,
         seed=3,
@@ -231,12 +236,18 @@ def make_devices(number: int) -> None:
 
 
 def main(
-    distribution: str, network: str, data_dir: str, target: str, devices: str = "1"
+    distribution: str,
+    network: str,
+    data_dir: str,
+    target: str,
+    devices: str = "1",
+    resize_on: str = "host",
 ) -> None:
     """Train, and write the result to a file."""
     make_devices(int(devices))
     strategy = make_strategy(distribution)
-    found = train(strategy, network, data_dir, Path(target).parent)
+    clips = replace(CLIPS, resize_on=resize_on)
+    found = train(strategy, network, data_dir, Path(target).parent, clips)
     found |= _agreements(strategy)
     found["replicas"] = strategy.num_replicas_in_sync
     np.savez(target, **{name.replace("/", "|"): v for name, v in found.items()})

@@ -5,7 +5,8 @@ frames are what the network looks at, and must be those of the video. Draws are
 stateless, a function of the seed alone, so results do not depend on thread timing.
 
 The other augmentations lie beside this one: `augmentation_color`, `_policy`
-(RandAugment), `_boxes` (random erasing) and `_mixing` (MixUp and CutMix).
+(RandAugment), `_boxes` (random erasing) and `_mixing` (MixUp and CutMix); the crops drawn
+here are cut and resized by `crop_resizing`.
 
 Reference:
     `GroupMultiScaleCrop` of the official TSN and TSM code (`ops/transforms.py`);
@@ -18,9 +19,6 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tsi_keras.data.preprocessing import decode_frames
-from tsi_keras.data.preprocessing import resize_frames
-
 # Corner and centre crops as (x, y) in quarters of the free margin: four corners,
 # centre, the middles of the four sides, and the centres of the four quadrants.
 CROP_POSITIONS = (
@@ -30,10 +28,6 @@ CROP_POSITIONS = (
 
 # Width and height of a crop are at most this many scales apart.
 _MAX_DISTORTION = 1
-
-# Crops that shrink by more than this are filtered first. Below it the plain bilinear
-# kernel still reaches every pixel, and it is four times faster.
-_MAX_PLAIN_SHRINK = 1.25
 
 
 def multi_scale_crop_box(
@@ -130,85 +124,6 @@ def random_resized_crop_box(
         area_range=list(area),
     )
     return tf.cast(tf.concat([begin[:2], size[:2]], 0), tf.int32)
-
-
-def decode_random_crop(
-    jpegs: tf.Tensor, *, crop_size: int, scales: Sequence[float], seed: tf.Tensor
-) -> tf.Tensor:
-    """Decode one multi-scale corner crop of a clip and resize it to a square.
-
-    Args:
-        jpegs: string `(T,)`, JPEG files of equal size.
-        crop_size: side of the result in pixels.
-        scales: see `multi_scale_crop_box`.
-        seed: integers `(2,)`; equal seeds draw equal crops.
-
-    Returns:
-        uint8 `(T, crop_size, crop_size, 3)`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: when it runs, a frame is no valid JPEG.
-    """
-    height, width = stored_size(jpegs)
-    box = multi_scale_crop_box(height, width, crop_size, scales, seed)
-    return decode_crop(jpegs, box, crop_size)
-
-
-def stored_size(jpegs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of the frames of a clip, from the header of the first."""
-    shape = tf.image.extract_jpeg_shape(jpegs[0])
-    return shape[0], shape[1]
-
-
-def decode_crop(jpegs: tf.Tensor, box: tf.Tensor, crop_size: int) -> tf.Tensor:
-    """Decode one region of a clip and resize it to a square.
-
-    Only the region is decoded. It is relative to the stored size: as in the official
-    code there is no resize before the crop.
-
-    Args:
-        jpegs: string `(T,)`, JPEG files of equal size.
-        box: int32 `(4,)`: `(top, left, height, width)` in pixels.
-        crop_size: side of the result in pixels.
-
-    Returns:
-        uint8 `(T, crop_size, crop_size, 3)`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: when it runs, a frame is no valid JPEG.
-    """
-    # One by one: a frame stays in the processor's cache between the steps.
-    frames = [
-        decode_frames(jpeg[None], box=box) for jpeg in tf.unstack(jpegs, jpegs.shape[0])
-    ]
-    clip = _resize_to_square(frames, box[2:], crop_size)
-    return tf.ensure_shape(clip, (jpegs.shape[0], crop_size, crop_size, 3))
-
-
-def _resize_to_square(
-    frames: list[tf.Tensor], sides: tf.Tensor, size: int
-) -> tf.Tensor:
-    """Resize crops (1, H, W, 3), at the least cost that is good enough; join them."""
-
-    def resized(filtered: bool) -> tf.Tensor:
-        clip = [resize_frames(frame, size, size, filtered=filtered) for frame in frames]
-        return tf.concat(clip, axis=0)
-
-    def higher(frame: tf.Tensor) -> tf.Tensor:
-        # Whole rows as channels of one pixel: the same result, four times faster.
-        rows = tf.reshape(frame, (1, -1, 1, 3 * size))
-        rows = resize_frames(rows, size, 1, filtered=False)
-        return tf.reshape(rows, (1, size, size, 3))
-
-    much_larger = tf.reduce_max(sides) > int(_MAX_PLAIN_SHRINK * size)
-    return tf.case(
-        [
-            (tf.reduce_all(sides == size), lambda: tf.concat(frames, axis=0)),
-            (much_larger, lambda: resized(filtered=True)),
-            (sides[1] == size, lambda: tf.concat([*map(higher, frames)], axis=0)),
-        ],
-        default=lambda: resized(filtered=False),
-    )
 
 
 def random_flip(

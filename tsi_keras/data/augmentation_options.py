@@ -74,6 +74,13 @@ class Augmentation:
         """Whether clips are mixed, so that labels are shares of the classes."""
         return bool(self.mixup or self.cutmix)
 
+    @property
+    def of_squares(self) -> list[str]:
+        """Names of what is switched on and works on clips of the final size."""
+        names = ("brightness", "contrast", "saturation", "hue", "rand_augment")
+        names += ("erasing", "mixup", "cutmix")
+        return [name for name in names if getattr(self, name)]
+
     def _check_unused(self) -> None:
         """Refuse options that would change nothing."""
         needs = {

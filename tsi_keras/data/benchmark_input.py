@@ -16,12 +16,12 @@ import tensorflow as tf
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.clips import crop_box
 from tsi_keras.data.clips import epoch_number
+from tsi_keras.data.crop_resizing import decode_regions
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.data.epochs import Shuffle
 from tsi_keras.data.epochs import repeated_epochs
 from tsi_keras.data.pipeline import make_dataset
-from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.shard_cache import cached_shard_paths
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
@@ -98,8 +98,8 @@ def benchmark_input(
 
     The measurements of all steps take turns, so that what else the machine does falls
     on all of them. Steps: `read` the records; `parse` them, choose the frames, shuffle;
-    `decode` the regions that are drawn; `augment`: resize these, all other augmentation,
-    and batches; `transfer` to the GPU, if there is one.
+    `decode` the regions that are drawn; `augment`: resize these (unless the device does),
+    all other augmentation, and batches; `transfer` to the GPU, if there is one.
 
     Args:
         data_dir: the output of `pipelines.prepare`.
@@ -216,8 +216,8 @@ def _decoded(videos: tf.data.Dataset, options: ClipOptions) -> tf.data.Dataset:
 
     def decode(video: dict[str, tf.Tensor]) -> tf.Tensor:
         box = crop_box(video["jpegs"], options, video["seed"])
-        frames = decode_frames(video["jpegs"], box=box)
-        return tf.reduce_max(frames[:, 0, 0])
+        regions = decode_regions(video["jpegs"], box)
+        return tf.stack([region[0, 0, 0] for region in regions])
 
     return videos.map(
         decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False
@@ -247,10 +247,10 @@ def _bare(frames: np.ndarray) -> tf.data.Dataset:
     )
 
 
-def _to_gpu(batch: tuple[tf.Tensor, ...]) -> None:
+def _to_gpu(batch: tuple) -> None:
     """Copy a batch and wait until it is there."""
     with tf.device("GPU:0"):
-        copies = [tf.identity(value) for value in batch]
+        copies = [tf.identity(value) for value in tf.nest.flatten(batch)]
     copies[0][0, 0, 0, 0].numpy()
 
 

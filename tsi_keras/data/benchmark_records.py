@@ -90,7 +90,11 @@ def write_benchmark_records(
     info = DatasetInfo(
         class_names=list(CLASSES),
         splits={"train": SplitInfo(options.num_videos, counts, shards)},
-        options={"fps": _FPS, "short_side": None, "quality": options.quality},
+        options={
+            "fps": _FPS,
+            "short_side": min(options.width, options.height),
+            "quality": options.quality,
+        },
         tool_version=__version__,
         folder=folder,
     )

@@ -14,6 +14,9 @@ from tsi_keras.utils.errors import check_positive
 # The official sides of multi-scale crops.
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
+# Where training crops are resized.
+RESIZE_ON = ("host", "device")
+
 
 @dataclass(frozen=True)
 class ClipOptions:
@@ -36,6 +39,9 @@ class ClipOptions:
         short_videos: training only: what a video with fewer frames than the clip
             becomes, for `"segments"`; see `sampling.clip_indices`.
         augmentation: training only: everything else that changes the clips.
+        resize_on: training only: `"host"`, or `"device"`: batches hold the crops as they
+            are stored, and the device that trains resizes them, see
+            `training.device_resizing`. The host then has a third less to do for a clip.
 
     Raises:
         InputError: a value is out of range, or options exclude one another.
@@ -49,6 +55,7 @@ class ClipOptions:
     sampling: str = "segments"
     short_videos: str = "spread"
     augmentation: Augmentation = Augmentation()
+    resize_on: str = "host"
 
     def __post_init__(self) -> None:
         check_positive("num_frames", self.num_frames)
@@ -70,6 +77,7 @@ class ClipOptions:
                 f"crop={self.augmentation.crop!r}"
             )
         self._check_sampling()
+        check_resize_on(self.resize_on, self.augmentation)
 
     def _check_sampling(self) -> None:
         """Refuse clips that cannot be taken, and settings that change nothing."""
@@ -94,3 +102,21 @@ class ClipOptions:
                 "`short_videos` is for sampling 'segments'; dense clips of short "
                 f"videos start again. Received: {self.short_videos!r}"
             )
+
+
+def check_resize_on(resize_on: str, augmentation: Augmentation) -> None:
+    """Refuse a device that would get clips after what needs them resized.
+
+    Raises:
+        InputError: there is such an augmentation, or no such place.
+    """
+    if resize_on not in RESIZE_ON:
+        raise InputError(
+            f"`resize_on` must be one of {list(RESIZE_ON)}. Received: {resize_on!r}"
+        )
+    names = augmentation.of_squares
+    if resize_on == "device" and names:
+        raise InputError(
+            "`resize_on='device'` leaves only crops and flips to the host, but "
+            f"{names[0]!r} needs resized clips; leave one of the two out."
+        )

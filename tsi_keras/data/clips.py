@@ -9,11 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tsi_keras.data.augmentation import decode_crop
 from tsi_keras.data.augmentation import multi_scale_crop_box
 from tsi_keras.data.augmentation import random_flip
 from tsi_keras.data.augmentation import random_resized_crop_box
-from tsi_keras.data.augmentation import stored_size
 from tsi_keras.data.augmentation_boxes import random_erasing
 from tsi_keras.data.augmentation_color import color_jitter
 from tsi_keras.data.augmentation_mixing import mix_batch
@@ -21,6 +19,9 @@ from tsi_keras.data.augmentation_options import Augmentation
 from tsi_keras.data.augmentation_policy import official_operations
 from tsi_keras.data.augmentation_policy import rand_augment
 from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.data.crop_resizing import decode_crop
+from tsi_keras.data.crop_resizing import decode_crop_for_device
+from tsi_keras.data.crop_resizing import stored_size
 from tsi_keras.data.preprocessing import decode_frames
 from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.sampling import clip_indices_tf
@@ -82,15 +83,49 @@ def training_clip(
     def to_clip(video: Element) -> Element:
         box = crop_box(video["jpegs"], options, video["seed"])
         frames = decode_crop(video["jpegs"], box, options.crop_size)
-        label = video["label"]
-        if flips is not None:
-            flip_seed = purpose_seed(video["seed"], _FLIP)
-            frames, label = random_flip(frames, label, flips, flip_seed)
+        frames, label = _flipped(frames, video, flips)
         frames = _augmented(frames, options.augmentation, video["seed"])
         clip = {"frames": frames, "label": label}
         return clip | {key: video[key] for key in ("id", "seed")}
 
     return to_clip
+
+
+def device_clip(
+    options: ClipOptions, flips: np.ndarray | None, largest_side: int
+) -> Callable[[Element], Element]:
+    """Return the map from a chosen video to a crop that the device will resize.
+
+    Args:
+        options: sizes and augmentation, with `resize_on="device"`.
+        flips: as for `training_clip`.
+        largest_side: see `crop_resizing.decode_crop_for_device`.
+
+    Returns:
+        A function as that of `training_clip`, with the same draws, but for `frames`:
+        what `decode_crop_for_device` gives.
+    """
+
+    def to_clip(video: Element) -> Element:
+        box = crop_box(video["jpegs"], options, video["seed"])
+        frames = decode_crop_for_device(
+            video["jpegs"], box, options.crop_size, largest_side
+        )
+        crops, label = _flipped(frames["crops"], video, flips)
+        clip = {"frames": frames | {"crops": crops}, "label": label}
+        return clip | {key: video[key] for key in ("id", "seed")}
+
+    return to_clip
+
+
+def _flipped(
+    frames: tf.Tensor, video: Element, flips: np.ndarray | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The frames and the label of a video, mirrored if that is drawn."""
+    if flips is None:
+        return frames, video["label"]
+    seed = purpose_seed(video["seed"], _FLIP)
+    return random_flip(frames, video["label"], flips, seed)
 
 
 def crop_box(jpegs: tf.Tensor, options: ClipOptions, seed: tf.Tensor) -> tf.Tensor:

@@ -211,7 +211,7 @@ def _checked(last: tf.Tensor, number: tf.Tensor, workers: int) -> tf.Tensor:
 def _sorted(numbers: tf.Tensor, *batches: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Sort the batches of a round; leave out the numbers."""
     order = tf.argsort(numbers[:, 0])
-    return tuple(tf.gather(value, order) for value in batches)
+    return tf.nest.map_structure(lambda value: tf.gather(value, order), batches)
 
 
 def worker_addresses(service: str) -> list[str]:

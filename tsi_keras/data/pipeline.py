@@ -4,6 +4,7 @@ Per clip the order is: parse, choose the frames, decode only those, crop and fli
 No Python runs per element. Frames leave as uint8; models normalise them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
@@ -11,9 +12,11 @@ import tensorflow as tf
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.clips import Element
 from tsi_keras.data.clips import choose_frames
+from tsi_keras.data.clips import device_clip
 from tsi_keras.data.clips import evaluation_clip
 from tsi_keras.data.clips import mixed_batch
 from tsi_keras.data.clips import training_clip
+from tsi_keras.data.crop_resizing import largest_plain_side
 from tsi_keras.data.data_service import check_service
 from tsi_keras.data.data_service import dealt_out
 from tsi_keras.data.data_service import through_service
@@ -113,8 +116,11 @@ def make_dataset(
         up, and the ids at the end if these are wanted: uint8
         `(B, num_frames, crop_size, crop_size, 3)`, int32 `(B,)`, float32 `(B,)`, string
         `(B,)`. With MixUp or CutMix the labels of training are the shares of the
-        classes, float32 `(B, num_classes)`. B is `batch_size / parts / workers`, and
-        static when all batches are full. The cardinality is known.
+        classes, float32 `(B, num_classes)`. With `options.resize_on="device"` the frames
+        of training are a dictionary, for `crop_resizing.resize_crops`: `crops` uint8
+        `(B, num_frames, P, P, 3)`, P static, and `sides` int32 `(B, 2)`. B is
+        `batch_size / parts / workers`, and static when all batches are full. The
+        cardinality is known.
 
     Raises:
         InputError: the data set, the split or a shard is missing, a number is out of
@@ -144,29 +150,23 @@ def make_dataset(
     if fill_last and training:
         raise InputError("`fill_last` is for evaluation (training=False).")
     paths = cached_shard_paths(info, split, cache)
+    num_videos = info.split(split).num_videos
+    full = drop_remainder or fill_last
+    mix = mixed_batch(options, info.num_classes) if training else None
+    _check_mixing(mix is not None, full, size // workers)
     if training:
-        shuffle = Shuffle(
-            paths,
-            info.split(split).num_videos,
-            options,
-            shuffle_buffer,
-            # Workers that saw another order would not share the same batches.
-            deterministic or workers > 1 or service is not None,
-        )
+        # Workers that saw another order would not share the same batches.
+        ordered = deterministic or workers > 1 or service is not None
+        shuffle = Shuffle(paths, num_videos, options, shuffle_buffer, ordered)
         videos = repeated_epochs if repeat else next_epoch
         videos = videos(shuffle, seed, batch_size, first_epoch, first_step * size)
-        to_clip = training_clip(options, flip_map(info.class_names, options.flip))
-        mix = mixed_batch(options, info.num_classes)
+        to_clip = _training_clip(options, info)
     else:
-        videos = _ordered_videos(paths, options)
         # A shard that lost records must not pass for a smaller data set.
-        num_videos = info.split(split).num_videos
-        videos = whole(videos, num_videos)
+        videos = whole(_ordered_videos(paths, options), num_videos)
         if fill_last:
             videos = fill_up(videos, num_videos, batch_size)
-        to_clip, mix = evaluation_clip(options), None
-    full = drop_remainder or fill_last
-    _check_mixing(mix is not None, full, size // workers)
+        to_clip = evaluation_clip(options)
     keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
     videos = own_share(videos, size, worker, workers)
     if service is not None:
@@ -177,7 +177,7 @@ def make_dataset(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=deterministic or not training or service is not None,
     )
-    batches = clips.batch(size // workers, drop_remainder=full)
+    batches = _batched(clips, size // workers, full, _largest_side(options, info))
     if mix is not None:
         batches = batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
     batches = batches.map(lambda batch: tuple(batch[key] for key in keys))
@@ -190,6 +190,39 @@ def make_dataset(
     if service is None:  # which has its own options
         batches = batches.with_options(_dataset_options())
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _training_clip(
+    options: ClipOptions, info: DatasetInfo
+) -> Callable[[Element], Element]:
+    """The map from a chosen video to what a batch holds of it."""
+    flips = flip_map(info.class_names, options.flip)
+    if options.resize_on == "host":
+        return training_clip(options, flips)
+    return device_clip(options, flips, _largest_side(options, info))
+
+
+def _largest_side(options: ClipOptions, info: DatasetInfo) -> int:
+    """Longest side of a crop that the device gets to resize, in pixels."""
+    largest = largest_plain_side(options.crop_size)
+    stored = info.options.get("short_side")
+    if stored is None or options.augmentation.crop != "multi_scale":
+        return largest
+    # No crop is larger than the short side: less to copy.
+    return min(largest, max(stored, options.crop_size))
+
+
+def _batched(
+    clips: tf.data.Dataset, size: int, full: bool, largest_side: int
+) -> tf.data.Dataset:
+    """Batches of clips; crops of different sizes are padded to the largest side."""
+    shapes = tf.nest.map_structure(lambda spec: spec.shape, clips.element_spec)
+    if all(shape.is_fully_defined() for shape in tf.nest.flatten(shapes)):
+        return clips.batch(size, drop_remainder=full)
+    shapes = tf.nest.map_structure(
+        lambda shape: [largest_side if side is None else side for side in shape], shapes
+    )
+    return clips.padded_batch(size, shapes, drop_remainder=full)
 
 
 def _check_size(info: DatasetInfo, split: str, needed: int) -> None:

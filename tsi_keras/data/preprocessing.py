@@ -31,38 +31,49 @@ def check_sizes(short_side: int, crop_size: int) -> None:
         )
 
 
-def decode_frames(jpegs: tf.Tensor, *, box: tf.Tensor | None = None) -> tf.Tensor:
-    """Decode the JPEG frames of one clip, whole or only a region of them.
+def decode_frames(jpegs: tf.Tensor) -> tf.Tensor:
+    """Decode the JPEG frames of one clip.
 
     Args:
         jpegs: string `(T,)`, JPEG files of equal height and width. A static T decodes
             in parallel, a dynamic T in a loop.
-        box: int32 `(4,)` as `(top, left, height, width)` in pixels, the region to
-            keep; the rest is skipped by the decoder. `None` keeps all.
 
     Returns:
         uint8 `(T, H, W, 3)`, RGB.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, a frame is no valid JPEG, is cut
-            off, has another size than the others, or `box` leaves the frame.
+            off, or has another size than the others.
     """
-
-    def decode(jpeg: tf.Tensor) -> tf.Tensor:
-        # The exact transform is as fast as TensorFlow's default on today's machines
-        # and gives the same pixels whatever that default is.
-        if box is None:
-            return tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.io.decode_and_crop_jpeg(
-            jpeg, box, channels=3, dct_method="INTEGER_ACCURATE"
-        )
-
     jpegs = tf.convert_to_tensor(jpegs)
     num_frames = jpegs.shape[0]
     if num_frames is not None and 0 < num_frames <= _MAX_UNROLLED_FRAMES:
-        return tf.stack([decode(jpeg) for jpeg in tf.unstack(jpegs)])
+        return tf.stack([decode_frame(jpeg) for jpeg in tf.unstack(jpegs)])
     frame = tf.TensorSpec((None, None, 3), tf.uint8)
-    return tf.map_fn(decode, jpegs, fn_output_signature=frame)
+    return tf.map_fn(decode_frame, jpegs, fn_output_signature=frame)
+
+
+def decode_frame(jpeg: tf.Tensor, box: tf.Tensor | None = None) -> tf.Tensor:
+    """Decode a JPEG frame, whole or only a region of it.
+
+    Args:
+        jpeg: string scalar, a JPEG file.
+        box: int32 `(4,)` as `(top, left, height, width)` in pixels, the region to
+            keep; the rest is skipped by the decoder. `None` keeps all.
+
+    Returns:
+        uint8 `(H, W, 3)`, RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, the frame is no valid JPEG, is cut
+            off, or `box` leaves it.
+    """
+    # The exact transform is as fast as TensorFlow's default on today's machines and
+    # gives the same pixels whatever that default is.
+    exact = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
+    if box is None:
+        return tf.io.decode_jpeg(jpeg, **exact)
+    return tf.io.decode_and_crop_jpeg(jpeg, box, **exact)
 
 
 def resize_frames(

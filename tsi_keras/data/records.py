@@ -40,9 +40,10 @@ SEQUENCE_FEATURES = {FRAMES: tf.io.FixedLenSequenceFeature([], tf.string)}
 _REMOTE_BUFFER = 8 << 20
 
 
-def read_buffer(path: str) -> int | None:
-    """Bytes to read at a time from a file of records; None is TensorFlow's own choice."""
-    return _REMOTE_BUFFER if is_remote(path) else None
+def read_buffer(path: str) -> int:
+    """Bytes to read at a time from a file of records; 0 is a record at a time."""
+    # Records are larger than TensorFlow's buffer: through it they would be copied twice.
+    return _REMOTE_BUFFER if is_remote(path) else 0
 
 
 def encode_record(

@@ -60,6 +60,7 @@ def clip_options(config: Config) -> ClipOptions:
         sampling=config.data.sampling,
         short_videos=config.data.short_videos,
         augmentation=Augmentation(**config.data.model_dump(include=AUGMENTATION_KEYS)),
+        resize_on=config.data.resize_on,
     )
 
 

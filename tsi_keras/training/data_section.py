@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic import model_validator
 
 from tsi_keras.data.augmentation_options import Augmentation
+from tsi_keras.data.clip_options import check_resize_on
 from tsi_keras.utils.errors import InputError
 
 # Keys of the section that are fields of `Augmentation`.
@@ -112,6 +113,11 @@ class DataSection(Section):
     mix_share: float = Field(
         1.0, ge=0, le=1, description="share of the clips that are mixed"
     )
+    resize_on: Literal["host", "device"] = Field(
+        "host",
+        description="where training crops become clips: on a GPU, `device` spares the "
+        "host a third of its work; for crops and flips only",
+    )
     shuffle_buffer: int = Field(
         1024, ge=1, description="videos among which the next is drawn"
     )
@@ -146,7 +152,8 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _check_augmentation(self) -> "DataSection":
         try:
-            Augmentation(**self.model_dump(include=AUGMENTATION_KEYS))
+            augmentation = Augmentation(**self.model_dump(include=AUGMENTATION_KEYS))
+            check_resize_on(self.resize_on, augmentation)
         except InputError as error:
             raise ValueError(f"`data`: {error}") from error
         return self

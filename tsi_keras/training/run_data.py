@@ -70,6 +70,13 @@ def training_shares(
     return near_device(distributed(shares, strategy), strategy)
 
 
+def first_clips(config: Config, info: DatasetInfo) -> tf.data.Dataset:
+    """The clips a run begins with, to be looked at: squares wherever they are made."""
+    data = config.data.model_copy(update={"resize_on": "host"})
+    config = config.model_copy(update={"data": data})
+    return training_clips(config, info, 0, 0)
+
+
 def reads_in_order(config: Config, workers: int) -> bool:
     """Whether the batches of a run are the same ones each time they are read.
 

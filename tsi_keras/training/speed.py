@@ -8,9 +8,11 @@ import tensorflow as tf
 
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.training.building import build_classifier
+from tsi_keras.training.building import clip_options
 from tsi_keras.training.building import compile_classifier
 from tsi_keras.training.callbacks import Clock
 from tsi_keras.training.config import Config
+from tsi_keras.training.device_resizing import resizing
 from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.run_data import clips_per_step
 from tsi_keras.training.run_data import training_clips
@@ -42,6 +44,7 @@ def measure_training_speed(config: Config, info: DatasetInfo, steps: int = 5) ->
     clips = tf.data.Dataset.from_tensors(batch).repeat(steps + 1).prefetch(2)
     with strategy.scope():
         model = build_classifier(config, info.class_names, records=info.options)
+        resizing(model, clip_options(config))
         compile_classifier(model, config, steps)
     clock = [Clock(clips_per_step(config))]
     history = model.fit(clips, callbacks=clock, shuffle=False, verbose=0)

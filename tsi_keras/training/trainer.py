@@ -17,6 +17,7 @@ from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.models import VideoClassifier
 from tsi_keras.training.averaging import EvaluateAverages
 from tsi_keras.training.building import build_classifier
+from tsi_keras.training.building import clip_options
 from tsi_keras.training.building import compile_classifier
 from tsi_keras.training.building import load_initial_weights
 from tsi_keras.training.callbacks import Clock
@@ -33,6 +34,7 @@ from tsi_keras.training.checks import files_to_spare
 from tsi_keras.training.config import Config
 from tsi_keras.training.config_io import load_config
 from tsi_keras.training.data_wait import DataWait
+from tsi_keras.training.device_resizing import resizing
 from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import make_strategy
 from tsi_keras.training.distribution import place_of
@@ -47,8 +49,8 @@ from tsi_keras.training.multi_worker import trainable
 from tsi_keras.training.resuming import fit_from
 from tsi_keras.training.run_data import batch_ids
 from tsi_keras.training.run_data import clips_per_step
+from tsi_keras.training.run_data import first_clips
 from tsi_keras.training.run_data import reads_in_order
-from tsi_keras.training.run_data import training_clips
 from tsi_keras.training.run_data import training_shares
 from tsi_keras.training.run_data import updates_per_epoch
 from tsi_keras.training.run_data import validation_shares
@@ -145,6 +147,7 @@ def _train(
         model = trainable(
             build_classifier(config, info.class_names, records=info.options)
         )
+        resizing(model, clip_options(config))
         compile_classifier(model, config, updates_per_epoch(config, info))
     if not (resume and from_chief(strategy, lambda: RunFolder(output).state)):
         load_initial_weights(model, config)
@@ -260,7 +263,7 @@ def _callbacks(
         )
 
     exact = reads_in_order(config, workers)
-    samples = partial(training_clips, config, info, 0, 0)
+    samples = partial(first_clips, config, info)
     reports = [
         clock,
         wait,
