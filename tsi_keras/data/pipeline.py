@@ -140,35 +140,31 @@ def make_dataset(
     check_positive("shuffle_buffer", shuffle_buffer)
     info = load_dataset_info(data_dir)
     drop_remainder = training if drop_remainder is None else drop_remainder
+    full = drop_remainder or fill_last
     _check_size(info, split, batch_size if drop_remainder else 1)
     _check_repeat(repeat, training and drop_remainder, first_epoch, first_step)
-    if parts != 1 and not repeat:
-        raise InputError(f"`parts` need repeat=True. Received: parts={parts!r}")
-    _check_sharing(batch_size, parts, worker, workers, repeat or fill_last)
+    _check_sharing(batch_size, parts, worker, workers, repeat, fill_last)
     _check_service(service, repeat, cache)
-    size = batch_size // parts
     if fill_last and training:
         raise InputError("`fill_last` is for evaluation (training=False).")
-    paths = cached_shard_paths(info, split, cache)
-    num_videos = info.split(split).num_videos
-    full = drop_remainder or fill_last
+    size = batch_size // parts
     mix = mixed_batch(options, info.num_classes) if training else None
     _check_mixing(mix is not None, full, size // workers)
+    paths = cached_shard_paths(info, split, cache)
+    num_videos = info.split(split).num_videos
+    # Workers that saw another order would not share the same batches.
+    in_order = deterministic or workers > 1 or service is not None
     if training:
-        # Workers that saw another order would not share the same batches.
-        ordered = deterministic or workers > 1 or service is not None
-        shuffle = Shuffle(paths, num_videos, options, shuffle_buffer, ordered)
-        videos = repeated_epochs if repeat else next_epoch
-        videos = videos(shuffle, seed, batch_size, first_epoch, first_step * size)
+        shuffle = Shuffle(paths, num_videos, options, shuffle_buffer, in_order)
+        epochs = repeated_epochs if repeat else next_epoch
+        videos = epochs(shuffle, seed, batch_size, first_epoch, first_step * size)
         to_clip = _training_clip(options, info)
     else:
-        # A shard that lost records must not pass for a smaller data set.
-        videos = whole(_ordered_videos(paths, options), num_videos)
-        if fill_last:
-            videos = fill_up(videos, num_videos, batch_size)
+        multiple = batch_size if fill_last else None
+        videos = _ordered_videos(paths, num_videos, options, multiple)
         to_clip = evaluation_clip(options)
-    keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
     videos = own_share(videos, size, worker, workers)
+    keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
     if service is not None:
         videos = dealt_out(videos, size // workers)
         keys = ["batch", *keys]
@@ -266,9 +262,16 @@ def _check_service(service: str | None, repeat: bool, cache: str | Path) -> None
 
 
 def _check_sharing(
-    batch_size: int, parts: int, worker: int, workers: int, full_batches: bool
+    batch_size: int,
+    parts: int,
+    worker: int,
+    workers: int,
+    repeat: bool,
+    fill_last: bool,
 ) -> None:
     """Refuse batches that cannot be cut into parts, or shared by processes."""
+    if parts != 1 and not repeat:
+        raise InputError(f"`parts` need repeat=True. Received: parts={parts!r}")
     check_positive("parts", parts)
     check_positive("workers", workers)
     if not 0 <= worker < workers:
@@ -280,7 +283,7 @@ def _check_sharing(
             f"`batch_size` must be a multiple of `parts` times `workers` ({parts} times "
             f"{workers}). Received: {batch_size}"
         )
-    if workers > 1 and not full_batches:
+    if workers > 1 and not (repeat or fill_last):
         raise InputError("`workers` need `repeat` or, in evaluation, `fill_last`.")
 
 
@@ -302,14 +305,22 @@ def _dataset_options() -> tf.data.Options:
     return options
 
 
-def _ordered_videos(paths: list[str], options: ClipOptions) -> tf.data.Dataset:
-    """Videos in stored order, each with the JPEG files of its centre frames."""
+def _ordered_videos(
+    paths: list[str], num_videos: int, options: ClipOptions, multiple: int | None
+) -> tf.data.Dataset:
+    """Videos in stored order, each with the JPEG files of its centre frames.
+
+    Filled up, with weights, to a multiple of a number if one is given.
+    """
 
     def choose(serialized: tf.Tensor) -> Element:
         return choose_frames(parse_record(serialized), options, None)
 
     files = tf.data.TFRecordDataset(paths, buffer_size=read_buffer(paths[0]))
-    return files.map(choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    videos = files.map(choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # A shard that lost records must not pass for a smaller data set.
+    videos = whole(videos, num_videos)
+    return videos if multiple is None else fill_up(videos, num_videos, multiple)
 
 
 def _chosen(clip: Element, keys: list[str]) -> Element:
