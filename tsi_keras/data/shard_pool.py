@@ -23,6 +23,7 @@ from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
 from tsi_keras.data.shards import write_shard
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.following import end_after
 
 _POLL_SECONDS = 0.2
@@ -117,6 +118,24 @@ def _write_in_pool(
         if future.done() and not future.cancelled() and future.exception() is None
     ]
     return {sidecar["name"]: sidecar for sidecar in whole}, broken
+
+
+def chosen_workers(workers: int | None) -> int:
+    """Check a number of processes.
+
+    Args:
+        workers: what was asked for; `None` stands for one per CPU.
+
+    Returns:
+        The number.
+
+    Raises:
+        InputError: it is no integer of at least 1.
+    """
+    if workers is None:
+        return os.cpu_count() or 1
+    check_positive("workers", workers)
+    return workers
 
 
 def run_in_processes(

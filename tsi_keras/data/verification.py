@@ -4,7 +4,6 @@ Errors are what spoils a training or a figure: damaged shards, counts that disag
 one video in two splits. Warnings are what a person should look at.
 """
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -26,12 +25,12 @@ from tsi_keras.data.remote import check_writable
 from tsi_keras.data.remote import list_names
 from tsi_keras.data.remote import to_path
 from tsi_keras.data.remote import upload
+from tsi_keras.data.shard_pool import chosen_workers
 from tsi_keras.data.shard_pool import run_in_processes
 from tsi_keras.data.shard_reading import RecordFacts
 from tsi_keras.data.shard_reading import ShardFacts
 from tsi_keras.data.shard_reading import read_shard
 from tsi_keras.utils.console import progress
-from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.urls import is_remote
 
@@ -126,12 +125,11 @@ def verify(data_dir: str | Path, *, workers: int | None = None) -> Verification:
             print(finding.severity, finding.where, finding.message)
         ```
     """
-    if workers is not None:
-        check_positive("workers", workers)
+    workers = chosen_workers(workers)
     if is_remote(data_dir):
         check_writable(to_path(data_dir), "--verify")
     info = load_dataset_info(data_dir)
-    shards = _read_all(info, workers or os.cpu_count() or 1)
+    shards = _read_all(info, workers)
     verification = check(info, shards)
     _write(verification)
     return verification
