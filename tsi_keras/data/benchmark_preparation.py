@@ -20,11 +20,11 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from tsi_keras.data.annotations import VideoEntry
-from tsi_keras.data.shard_pool import process_context
 from tsi_keras.data.shards import STATE_FOLDER
 from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import write_shard
+from tsi_keras.data.worker_processes import process_context
 from tsi_keras.utils.errors import InputError
 
 COLUMNS = (

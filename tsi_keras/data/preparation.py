@@ -18,11 +18,11 @@ from tsi_keras.data.preparation_retry import claimed
 from tsi_keras.data.preparation_state import remove_leftovers
 from tsi_keras.data.remote_output import Place
 from tsi_keras.data.remote_output import opened
-from tsi_keras.data.shard_pool import chosen_workers
 from tsi_keras.data.shard_pool import write_shards
 from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import finished_shard
+from tsi_keras.data.worker_processes import chosen_workers
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
 
@@ -82,8 +82,7 @@ def prepare(
         quality: JPEG quality, 1 to 100.
         min_frames: fewest frames a usable video has.
         videos_per_shard: most videos in one file; `None` chooses 16 to 128.
-        workers: processes; `None` takes one per CPU. More than one needs the usual
-            `if __name__ == "__main__":` in a script that calls this.
+        workers: processes besides this one; `None` takes one per CPU.
         runner: an Apache Beam runner that writes the shards, such as `DirectRunner`
             or `DataflowRunner`, in place of `workers`. The shards are the same.
         runner_options: options of the Beam pipeline, such as `["--region=..."]`.

@@ -25,11 +25,11 @@ from tsi_keras.data.remote import check_writable
 from tsi_keras.data.remote import list_names
 from tsi_keras.data.remote import to_path
 from tsi_keras.data.remote import upload
-from tsi_keras.data.shard_pool import chosen_workers
-from tsi_keras.data.shard_pool import run_in_processes
 from tsi_keras.data.shard_reading import RecordFacts
 from tsi_keras.data.shard_reading import ShardFacts
 from tsi_keras.data.shard_reading import read_shard
+from tsi_keras.data.worker_processes import chosen_workers
+from tsi_keras.data.worker_processes import run_in_processes
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.urls import is_remote
