@@ -22,9 +22,9 @@ from av.video.reformatter import VideoReformatter
 from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.shards import STATE_FOLDER
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import write_shard
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.data.video_container import VideoError
 from tsi_keras.data.video_container import open_container
 from tsi_keras.data.video_container import video_stream

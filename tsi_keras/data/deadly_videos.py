@@ -17,8 +17,8 @@ from typing import Any
 from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.shards import STATE_FOLDER
 from tsi_keras.data.shards import PreparationError
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.data.worker_processes import follow_parent
 from tsi_keras.data.worker_processes import process_context
 from tsi_keras.utils.console import errors

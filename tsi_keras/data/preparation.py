@@ -19,9 +19,9 @@ from tsi_keras.data.preparation_state import remove_leftovers
 from tsi_keras.data.remote_output import Place
 from tsi_keras.data.remote_output import opened
 from tsi_keras.data.shard_pool import write_shards
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import finished_shard
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.data.worker_processes import chosen_workers
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError

@@ -12,10 +12,10 @@ from pathlib import Path
 from tsi_keras.data.preparation_job import read_job
 from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.preparation_report import Failure
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
 from tsi_keras.data.splitting import stable_order
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.data.worker_processes import chosen_workers
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import check_positive

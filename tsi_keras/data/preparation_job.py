@@ -11,10 +11,10 @@ from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.remote import RemotePath
 from tsi_keras.data.remote import to_path
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import plan_shards
 from tsi_keras.data.splitting import assign_splits
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.urls import is_remote
 

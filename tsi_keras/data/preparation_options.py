@@ -7,8 +7,8 @@ from pathlib import Path
 from tsi_keras.data.annotations import Annotations
 from tsi_keras.data.annotations import FrameFiles
 from tsi_keras.data.annotations import scan
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.splitting import parse_ratios
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.errors import check_positive
 

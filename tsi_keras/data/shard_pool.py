@@ -12,10 +12,10 @@ from typing import Any
 from tsi_keras.data.deadly_videos import WORKING
 from tsi_keras.data.deadly_videos import Suspects
 from tsi_keras.data.shards import STATE_FOLDER
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
 from tsi_keras.data.shards import write_shard
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.data.worker_processes import await_all
 from tsi_keras.data.worker_processes import follow_parent
 from tsi_keras.data.worker_processes import process_context
