@@ -263,11 +263,12 @@ def _print_speed(speed, name: str) -> None:
 
 def _measure_preparation(args: argparse.Namespace) -> None:
     from tsi_keras.data.benchmark_preparation import benchmark_preparation
+    from tsi_keras.data.benchmark_preparation import check_measurable
 
+    numbers = {"workers": args.workers, "repeats": args.repeats}
+    check_measurable(args.videos, **numbers)  # --overwrite must remove nothing before
     output = claim(args)
-    rows = benchmark_preparation(
-        args.videos, workers=args.workers, repeats=args.repeats
-    )
+    rows = benchmark_preparation(args.videos, **numbers)
     show(rows, "Preparation")
     write(output, "preparation", rows)
 

@@ -9,10 +9,11 @@ from pipelines._command import Parser
 from pipelines._command import exit_with
 from tsi_keras.data.annotations import FORMATS
 from tsi_keras.data.annotations import FrameFiles
-from tsi_keras.data.annotations import scan
 from tsi_keras.data.annotations import write_manifest
 from tsi_keras.data.preparation import prepare
+from tsi_keras.data.preparation_estimate import SAMPLE
 from tsi_keras.data.preparation_estimate import estimate
+from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.preparation_page import show_verification
 from tsi_keras.data.preparation_report import SPLIT_COLUMNS
 from tsi_keras.data.preparation_report import PreparationReport
@@ -25,6 +26,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.console import print_table
 
+_DEFAULTS = PreparationOptions()
 _SHOWN = 10  # failures printed; the report lists all
 _EXIT_STATUS = """\
 exit status: 0 when all videos were prepared, or no more failed than --max-failures
@@ -37,26 +39,23 @@ data set in --output; --dry-run is 0 unless the input cannot be used."""
 def main(argv: list[str] | None = None) -> int:
     """Prepare a data set and return the exit status."""
     parser = _parser()
-    known, rest = parser.parse_known_args(argv)
-    options = vars(known)
-    if rest and options["runner"] is None:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options["runner_options"] = rest
-    options["frame_files"] = _frame_files(options)
-    manifest = options.pop("write_manifest")
-    if options["input"] is None and (manifest is not None or not options["verify"]):
+    args, args.runner_options = parser.parse_known_args(argv)
+    if args.runner_options and args.runner is None:
+        parser.error(f"unrecognized arguments: {' '.join(args.runner_options)}")
+    args.frame_files = _frame_files(args)
+    must_list = args.write_manifest is not None or not args.verify
+    if args.input is None and must_list:
         parser.error("the following arguments are required: --input")
-    if manifest is not None:
-        return _write_manifest(manifest, options)
-    if options["output"] is None:
+    if args.write_manifest is not None:
+        return _write_manifest(args)
+    if args.output is None:
         parser.error("the following arguments are required: --output")
-    allowed = parse_max_failures(options.pop("max_failures"))
-    sample, check = options.pop("dry_run"), options.pop("verify")
-    if sample is not None:
-        return _dry_run(options, sample)
+    allowed = parse_max_failures(args.max_failures)
+    if args.dry_run is not None:
+        return _dry_run(args)
     try:
-        failed = _prepare(options, allowed) if options["input"] is not None else False
-        sound = _verify(options) if check else True
+        failed = args.input is not None and _prepare(args, allowed)
+        sound = not args.verify or _verify(args)
     except PreparationError as error:
         errors.print(f"error: {error}", markup=False, style="red")
         return 1
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     # fmt: off
     add("--input", metavar="DIR_OR_CSV", help="folder of class folders (class_name/video.mp4; also avi, mkv, mov, webm, ...), or CSV with a header: path,label and optionally split,group,id,start,end (seconds), whose relative paths count from its folder, or the folder of the videos of a published data set")  # noqa: E501
     add("--output", metavar="DATA", help="folder for the data set, new or empty; may be s3://, gs:// or hdfs://")  # noqa: E501
-    add("--format", default="auto", choices=FORMATS, help="format of the annotations (default: auto, where it can be told safely)")  # noqa: E501
+    add("--format", choices=FORMATS, help="format of the annotations (default: %(default)s, where it can be told safely)")  # noqa: E501
     add("--annotations", nargs="+", metavar="FILE_OR_DIR", help="annotation files of a published data set, or their folder; --input is then the folder of its videos; or a CSV or .jsonl manifest whose paths count from --input (default: looked for in --input)")  # noqa: E501
     add("--labels", metavar="FILE", help="list of the classes in the order of the labels: one per line, numbered as in classInd.txt, or JSON (default: the official one, else sorted)")  # noqa: E501
     add("--split-number", type=int, metavar="1-3", help="official split of UCF-101 and HMDB-51 (default: 1)")  # noqa: E501
@@ -82,41 +81,44 @@ def _parser() -> argparse.ArgumentParser:
     add("--first-frame", type=int, metavar="N", help="number of the first raw frame; a gap after it is a failure (default: the lowest there is)")  # noqa: E501
     add("--frame-fps", type=float, metavar="FPS", help="frames per second of raw frames, which do not tell it (default: 12 for Something-Something V1 and Jester)")  # noqa: E501
     add("--write-manifest", metavar="FILE", help="write the list of videos that was read to FILE (.csv or .jsonl), to be inspected, edited and given as --input, and stop; --output is not needed")  # noqa: E501
-    add("--split", default="0.8/0.1/0.1", metavar="TRAIN/VAL/TEST", help="shares of the splits; groups (UCF101-style names _gNN_, identical files, the CSV's group) stay together; not used where the CSV gives the splits (default: %(default)s)")  # noqa: E501
-    add("--seed", type=int, default=0, help="decides the split and the order (default: %(default)s)")  # noqa: E501
-    add("--fps", type=_or_none(float, "all"), default=12.0, metavar="FPS|all", help="frames per second to store, by timestamps; 'all' stores every frame (default: %(default)s)")  # noqa: E501
+    add("--split", metavar="TRAIN/VAL/TEST", help="shares of the splits; groups (UCF101-style names _gNN_, identical files, the CSV's group) stay together; not used where the CSV gives the splits (default: %(default)s)")  # noqa: E501
+    add("--seed", type=int, help="decides the split and the order (default: %(default)s)")  # noqa: E501
+    add("--fps", type=_or_none(float, "all"), metavar="FPS|all", help="frames per second to store, by timestamps; 'all' stores every frame (default: %(default)s)")  # noqa: E501
     add("--frames", type=int, metavar="N", help="number of frames to store of each video, spread evenly, in place of --fps; shorter videos keep all theirs")  # noqa: E501
-    add("--short-side", type=_or_none(int, "source"), default=256, metavar="PIXELS|source", help="shorter side of the stored frames, smaller videos are enlarged; 'source' keeps each file's size (default: %(default)s)")  # noqa: E501
-    add("--quality", type=int, default=90, help="JPEG quality, 1 to 100 (default: %(default)s)")  # noqa: E501
-    add("--min-frames", type=int, default=2, metavar="N", help="shorter videos count as failed (default: %(default)s)")  # noqa: E501
+    add("--short-side", type=_or_none(int, "source"), metavar="PIXELS|source", help="shorter side of the stored frames, smaller videos are enlarged; 'source' keeps each file's size (default: %(default)s)")  # noqa: E501
+    add("--quality", type=int, help="JPEG quality, 1 to 100 (default: %(default)s)")  # noqa: E501
+    add("--min-frames", type=int, metavar="N", help="shorter videos count as failed (default: %(default)s)")  # noqa: E501
     add("--videos-per-shard", type=int, metavar="N", help="most videos in one file (default: 16 to 128 by the size of the split)")  # noqa: E501
     add("--workers", type=int, metavar="N", help="processes; the result does not depend on it (default: number of CPUs)")  # noqa: E501
     add("--runner", metavar="NAME", help="write the shards with this Apache Beam runner (DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ...) in place of --workers; all arguments not listed here are then options of the Beam pipeline, such as --direct_num_workers 8 or --region europe-west4")  # noqa: E501
     add("--max-failures", default="0", metavar="N|FRACTION", help="failed videos to tolerate in the exit status: a number (3) or a fraction of all (0.05); they are left out and reported in any case (default: %(default)s)")  # noqa: E501
-    add("--dry-run", type=int, nargs="?", const=32, metavar="N", help="try N videos (default: 32) in memory, tell about how long all take and how large they get, and write nothing")  # noqa: E501
+    add("--dry-run", type=int, nargs="?", const=SAMPLE, metavar="N", help="try N videos (default: %(const)s) in memory, tell about how long all take and how large they get, and write nothing")  # noqa: E501
     add("--verify", action="store_true", help="read the finished data set whole: does every frame decode, do counts and checksums agree, is a video there twice or in two splits; goes to verification.json and report.html")  # noqa: E501
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="finish an interrupted run with the same input and options; finished shards are kept")  # noqa: E501
     group.add_argument("--retry-failed", action="store_true", help="try the videos that failed in --output again, with the same input and options, and add those that work now in shards of their own")  # noqa: E501
     group.add_argument("--overwrite", action="store_true", help="replace the data set in --output")  # noqa: E501
     # fmt: on
+    parser.set_defaults(**vars(_DEFAULTS))
     return parser
 
 
-def _frame_files(options: dict[str, Any]) -> FrameFiles | None:
-    """Take the options on raw frames out; `None` where none is given."""
-    pattern = options.pop("frame_pattern")
-    first, fps = options.pop("first_frame"), options.pop("frame_fps")
-    if pattern is first is fps is None:
+def _frame_files(args: argparse.Namespace) -> FrameFiles | None:
+    """Options on raw frames; `None` where none is given."""
+    if args.frame_pattern is args.first_frame is args.frame_fps is None:
         return None
-    return FrameFiles(pattern, first, fps=fps)
+    return FrameFiles(args.frame_pattern, args.first_frame, fps=args.frame_fps)
 
 
-def _write_manifest(path: str, options: dict[str, Any]) -> int:
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """What shapes the data set, as `prepare` calls it."""
+    return {name: getattr(args, name) for name in vars(_DEFAULTS)}
+
+
+def _write_manifest(args: argparse.Namespace) -> int:
     """Write the list of videos instead of preparing them."""
-    names = ("format", "annotations", "labels", "split_number", "frame_files")
-    found = scan(options["input"], **{name: options[name] for name in names})
-    path = write_manifest(found, path, overwrite=options["overwrite"])
+    found = PreparationOptions(**_options(args)).scan(args.input)
+    path = write_manifest(found, args.write_manifest, overwrite=args.overwrite)
     for what, why in found.skipped[:_SHOWN]:
         errors.print(f"left out: {shorten(f'{what}: {why}', 240)}", markup=False)
     for note in found.notes:
@@ -129,23 +131,32 @@ def _write_manifest(path: str, options: dict[str, Any]) -> int:
     return 0
 
 
-def _prepare(options: dict[str, Any], allowed: int | float) -> bool:
+def _prepare(args: argparse.Namespace, allowed: int | float) -> bool:
     """Prepare and print; whether more videos failed than allowed."""
-    report = prepare(**_renamed(options))
+    report = prepare(
+        args.input,
+        args.output,
+        workers=args.workers,
+        runner=args.runner,
+        runner_options=args.runner_options,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        retry_failed=args.retry_failed,
+        **_options(args),
+    )
     _print_summary(report)
     return too_many_failures(report, allowed)
 
 
-def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as functions call them."""
-    return {"source" if key == "input" else key: options[key] for key in options}
-
-
-def _dry_run(options: dict[str, Any], sample: int) -> int:
+def _dry_run(args: argparse.Namespace) -> int:
     """Print what the preparation would cost."""
-    for switch in ("overwrite", "resume", "retry_failed", "runner", "runner_options"):
-        options.pop(switch)
-    cost = estimate(**_renamed(options), sample=sample)
+    cost = estimate(
+        args.input,
+        args.output,
+        sample=args.dry_run,
+        workers=args.workers,
+        **_options(args),
+    )
     print_table("Dry run: nothing was written", ("what", "about"), cost.rows())
     for note in cost.notes[:_SHOWN]:
         errors.print(f"note: {shorten(note, 240)}", markup=False)
@@ -156,9 +167,9 @@ def _dry_run(options: dict[str, Any], sample: int) -> int:
     return 0
 
 
-def _verify(options: dict[str, Any]) -> bool:
+def _verify(args: argparse.Namespace) -> bool:
     """Check the data set and print; whether it is sound."""
-    outcome = verify(options["output"], workers=options["workers"])
+    outcome = verify(args.output, workers=args.workers)
     show_verification(outcome)
     for (severity, kind), number in sorted(outcome.found.items()):
         first = next(

@@ -5,10 +5,11 @@ ends normally. So whatever uses it runs in a child process that ends with `os._e
 """
 
 import contextlib
-import io
 import logging
 import os
 import socket
+import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tsi_keras.data.shard_pool import process_context
+from tsi_keras.data.worker_processes import process_context
 
 BUCKET = "data"
 
@@ -203,7 +204,7 @@ def in_child(
         *arguments: for the function.
 
     Returns:
-        What it returned, and what it wrote to stderr.
+        What it returned, and what it and its own child processes wrote to stderr.
     """
     context = process_context()
     receiver, sender = context.Pipe(duplex=False)
@@ -230,11 +231,14 @@ def _child(sender, function, settings, arguments) -> None:
     os.environ.update(settings)
     remote._FIRST_PAUSE = 0.01
     value, failure = None, None
-    with contextlib.redirect_stderr(io.StringIO()) as output:
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 2)
         try:
             value = function(*arguments)
         except BaseException:
             failure = traceback.format_exc()
-    sender.send((value, output.getvalue(), failure))
+        sys.stderr.flush()
+        output.seek(0)
+        sender.send((value, output.read().decode(), failure))
     sender.close()
     os._exit(0)

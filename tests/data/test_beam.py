@@ -57,9 +57,10 @@ def test_beam_resumes_by_the_shards_that_are_there(videos, tmp_path):
 def test_a_shard_that_cannot_be_written_is_told(videos, tmp_path):
     from tsi_keras.data.beam_preparation import write_shards_on
     from tsi_keras.data.preparation_job import read_job
+    from tsi_keras.data.preparation_options import PreparationOptions
     from tsi_keras.data.remote_output import Place
 
-    job = read_job(videos, tmp_path / "x", **OPTIONS)
+    job = read_job(videos, tmp_path / "x", PreparationOptions(**OPTIONS))
     missing = tmp_path / "no" / "folder"
     with pytest.raises(PreparationError, match="cannot be written") as caught:
         write_shards_on(

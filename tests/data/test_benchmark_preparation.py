@@ -2,6 +2,8 @@
 
 import pytest
 
+from pipelines._command import run
+from pipelines.benchmark import main
 from tests.data.making_videos import make_video
 from tsi_keras.data import benchmark_preparation as benchmark
 from tsi_keras.utils.errors import InputError
@@ -68,6 +70,45 @@ def test_a_video_that_fails_is_no_measurement(inline, tmp_path):
             benchmark.RecordOptions(12, 16, 90, 1),
             0,
         )
+
+
+def test_a_video_that_breaks_on_the_way_is_no_measurement(inline, tmp_path):
+    broken = make_video(tmp_path / "b.mp4", 48)
+    with broken.open("r+b") as file:
+        file.seek(broken.stat().st_size // 2)
+        file.write(bytes(400))
+    benchmark.check_measurable([broken])  # its header is as it should be
+    with pytest.raises(InputError, match="b.mp4 cannot be used: damaged frame"):
+        benchmark.benchmark_preparation(
+            [broken], workers=1, copies=1, repeats=1, short_side=16
+        )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["missing.mp4"], "missing.mp4 cannot be used: the file does not exist"),
+        (["text.mp4"], "text.mp4 cannot be used: it is not a readable video"),
+        (["a.mp4", "."], "cannot be used: it is a folder"),
+        (["a.mp4", "--workers", "0"], "`workers` must be an integer of at least 1"),
+        (["a.mp4", "--repeats", "0"], "`repeats` must be an integer of at least 1"),
+    ],
+)
+def test_bad_input_is_2_in_one_line_and_removes_nothing(
+    tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "a.mp4")
+    (tmp_path / "text.mp4").write_text("no video")
+    earlier = tmp_path / "figures" / "preparation.json"
+    earlier.parent.mkdir()
+    earlier.write_text("precious")
+    options = ["--output", "figures", "--overwrite"]
+    assert run(main, ["prepare", *words, *options]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert earlier.read_text() == "precious"
 
 
 def _state(folder):

@@ -70,7 +70,8 @@ def deadly_write(*arguments):
     return module.write_shard(*arguments)
 
 
-def test_videos_that_kill_their_worker_are_left_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_videos_that_kill_their_worker_are_left_out(tmp_path, monkeypatch, workers):
     source = make_class_folder(tmp_path / "videos", {"a": 4, "b": 4})
     options = {"short_side": 24, "videos_per_shard": 2, "split": "1"}
 
@@ -79,7 +80,7 @@ def test_videos_that_kill_their_worker_are_left_out(tmp_path, monkeypatch):
         return shard_pool.write_shards(*arguments, **named)
 
     monkeypatch.setattr(preparation, "write_shards", write)
-    report = prepare(source, tmp_path / "data", workers=2, **options)
+    report = prepare(source, tmp_path / "data", workers=workers, **options)
     assert report.num_prepared == 6
     reason = "it killed its worker process, signal 11 (SIGSEGV)"
     assert {failure.id: failure.reason for failure in report.failures} == {
@@ -95,14 +96,14 @@ def test_videos_that_kill_their_worker_are_left_out(tmp_path, monkeypatch):
 
 
 def test_workers_that_die_without_a_video_stop_the_run(tmp_path):
-    suspects = deadly_videos.Suspects(tmp_path, None, None, None, None)
+    suspects = deadly_videos.Suspects(tmp_path, None, None)
     with pytest.raises(PreparationError, match="a worker process died .*--resume"):
         suspects.examine([])
 
 
 def test_deaths_over_and_over_stop_the_run(tmp_path):
     (tmp_path / ".prepare").mkdir()
-    suspects = deadly_videos.Suspects(tmp_path, None, None, None, None)
+    suspects = deadly_videos.Suspects(tmp_path, None, None)
     for attempt in range(4):
         (tmp_path / ".prepare" / f"working-{attempt}").write_text("a/big.mp4")
         if attempt < 3:

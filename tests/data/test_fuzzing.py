@@ -122,12 +122,20 @@ def test_fifty_mutations_of_every_real_clip(repository, real_videos, tmp_path):
     assert left_behind(process.pid) == []
 
 
+# What a worker process does, in one that can be measured.
 _PEAK = """
 import resource, sys
-from tsi_keras.data.preparation import prepare
-report = prepare(sys.argv[1], sys.argv[2], workers=1, short_side=64)
-assert not report.failures, report.failures
-print([row["num_frames"] for row in report.videos])
+from pathlib import Path
+from tsi_keras.data.preparation_job import read_job
+from tsi_keras.data.preparation_options import PreparationOptions
+from tsi_keras.data.shards import STATE_FOLDER, write_shard
+source, output = map(Path, sys.argv[1:])
+job = read_job(source, output, PreparationOptions(short_side=64))
+(output / STATE_FOLDER).mkdir(parents=True)
+for task in job.tasks():
+    sidecar = write_shard(task, output, job.record, lambda video: None)
+    assert not sidecar["failures"], sidecar["failures"]
+    print([row["num_frames"] for row in sidecar["videos"]])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

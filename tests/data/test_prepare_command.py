@@ -136,6 +136,21 @@ def start(repository: Path, *arguments: object) -> subprocess.Popen:
     )
 
 
+def test_a_script_is_not_run_again_by_its_workers(videos, repository, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(repository)!r})\n"
+        "from tsi_keras.data.preparation import prepare\n"
+        "print('begin', flush=True)\n"
+        "for workers in (1, 2):\n"
+        f"    output = {str(tmp_path)!r} + f'/{{workers}}'\n"
+        f"    report = prepare({str(videos)!r}, output, workers=workers)\n"
+        "    print(report.num_prepared)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "begin\n6\n6\n"), done.stderr
+
+
 def wait_for_shards(process: subprocess.Popen, folder: Path, number: int) -> None:
     """Return as soon as `number` shards are finished; the process must still run."""
     deadline = time.monotonic() + 120

@@ -17,10 +17,10 @@ from tsi_keras.data.remote_output import Place
 from tsi_keras.data.remote_output import fetch_sidecars
 from tsi_keras.data.shards import STATE_FOLDER
 from tsi_keras.data.shards import PreparationError
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import finished_shard
 from tsi_keras.data.shards import write_shard
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.utils.errors import InputError
 
 with warnings.catch_warnings():

@@ -20,12 +20,19 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from tsi_keras.data.annotations import VideoEntry
-from tsi_keras.data.shard_pool import process_context
+from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.shards import STATE_FOLDER
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import write_shard
+from tsi_keras.data.stored_video import RecordOptions
+from tsi_keras.data.video_container import VideoError
+from tsi_keras.data.video_container import open_container
+from tsi_keras.data.video_container import video_stream
+from tsi_keras.data.worker_processes import process_context
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
+
+_DEFAULTS = PreparationOptions()
 
 COLUMNS = (
     "stored",
@@ -48,9 +55,9 @@ def benchmark_preparation(
     workers: int = 2,
     copies: int = 8,
     repeats: int = 5,
-    fps: float = 12.0,
-    short_side: int = 256,
-    quality: int = 90,
+    fps: float = _DEFAULTS.fps,
+    short_side: int = _DEFAULTS.short_side,
+    quality: int = _DEFAULTS.quality,
 ) -> list[dict[str, Any]]:
     """Compare the preparation of videos with a bare decode loop over them.
 
@@ -70,7 +77,7 @@ def benchmark_preparation(
         the ratio of the processors' time is the steadier one.
 
     Raises:
-        InputError: a file cannot be prepared.
+        InputError: a file cannot be prepared, or a number makes no sense.
 
     Example:
         ```python
@@ -78,16 +85,18 @@ def benchmark_preparation(
             print(row["stored"], row["bare_loop_converts"], row["ratio"])
         ```
     """
+    check_measurable(videos, workers=workers, copies=copies, repeats=repeats)
+    sizes = {"short_side": short_side, "quality": quality, "min_frames": 1}
+    thin = PreparationOptions(fps=fps, **sizes).record
+    every = PreparationOptions(fps=None, **sizes).record
     paths = [Path(path).absolute() for path in videos] * copies
-    thin = RecordOptions(fps, short_side, quality, 1)
-    every = RecordOptions(None, short_side, quality, 1)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / STATE_FOLDER).mkdir()
-        kinds = {
-            "bare, every frame": partial(_bare, paths, None, short_side),
-            "bare, kept frames": partial(_bare, paths, fps, short_side),
+        kinds = {  # the preparation first: it says what is wrong with a file
             "thin": partial(_prepare, paths, Path(folder), thin),
             "every": partial(_prepare, paths, Path(folder), every),
+            "bare, every frame": partial(_bare, paths, None, short_side),
+            "bare, kept frames": partial(_bare, paths, fps, short_side),
         }
         seconds = _measure(kinds, workers, repeats)
     number = {"processes": workers, "videos": len(paths) * workers, "repeats": repeats}
@@ -103,6 +112,26 @@ def benchmark_preparation(
         | _ratio(seconds[bare][1], seconds[ours][1], "cpu_")
         for stored, converts, ours, bare in compared
     ]
+
+
+def check_measurable(videos: Sequence[str | Path], **numbers: int) -> None:
+    """Refuse what `benchmark_preparation` cannot measure, without decoding anything.
+
+    Args:
+        videos: files.
+        **numbers: counts by their names, each at least 1.
+
+    Raises:
+        InputError: a file is missing or no video, or a count is below 1.
+    """
+    for name, number in numbers.items():
+        check_positive(name, number)
+    for path in videos:
+        try:
+            with open_container(Path(path)) as container:
+                video_stream(container)
+        except VideoError as error:
+            raise InputError(f"{path} cannot be used: {error.reason}") from None
 
 
 def _ratio(bare: float, ours: float, prefix: str) -> dict[str, float]:

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 from tsi_keras.data.annotations import VideoEntry
 from tsi_keras.data.shards import STATE_FOLDER
 from tsi_keras.data.shards import PreparationError
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
+from tsi_keras.data.stored_video import RecordOptions
+from tsi_keras.data.worker_processes import follow_parent
+from tsi_keras.data.worker_processes import process_context
 from tsi_keras.utils.console import errors
 
 # Start of the names of the files in which workers note what they decode.
@@ -35,24 +36,18 @@ class Suspects:
     Args:
         folder: folder of the data set.
         options: how to decode and encode.
-        context: makes processes.
         encode: `encode_video` or a function like it, importable by name.
-        follow_parent: called in each process first.
     """
 
     def __init__(
         self,
         folder: Path,
         options: RecordOptions,
-        context: BaseContext,
         encode: Callable[..., Any],
-        follow_parent: Callable[[], None],
     ):
         self._state = folder / STATE_FOLDER
         self._options = options
-        self._context = context
         self._encode = encode
-        self._follow_parent = follow_parent
         self._deaths = Counter()
         self._unusable: dict[str, str] = {}
 
@@ -96,8 +91,8 @@ class Suspects:
     def _try_alone(self, entry: VideoEntry, label: int, task: ShardTask) -> None:
         """Decode a video in a process of its own; note the reason if that dies."""
         arguments = (entry, label, task, self._options)
-        process = self._context.Process(
-            target=_decode, args=(self._follow_parent, self._encode, arguments)
+        process = process_context().Process(
+            target=_decode, args=(self._encode, arguments)
         )
         process.start()
         process.join()
@@ -105,9 +100,7 @@ class Suspects:
             self._unusable[entry.id] = f"it killed its worker process, {_cause(code)}"
 
 
-def _decode(
-    follow_parent: Callable[[], None], encode: Callable[..., Any], arguments: tuple
-) -> None:
+def _decode(encode: Callable[..., Any], arguments: tuple) -> None:
     """What a process on trial does; an exception is no death."""
     follow_parent()
     with suppress(Exception):

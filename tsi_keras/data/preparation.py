@@ -1,6 +1,5 @@
 """From labelled videos to a data set of TFRecords with a report."""
 
-import os
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,8 +9,9 @@ from typing import Any
 
 from tsi_keras.data.annotations import FrameFiles
 from tsi_keras.data.dataset_info import FILE_NAME
-from tsi_keras.data.preparation_job import positive
+from tsi_keras.data.preparation_job import Job
 from tsi_keras.data.preparation_job import read_job
+from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.preparation_outcome import finish
 from tsi_keras.data.preparation_report import PreparationReport
 from tsi_keras.data.preparation_retry import claimed
@@ -19,30 +19,33 @@ from tsi_keras.data.preparation_state import remove_leftovers
 from tsi_keras.data.remote_output import Place
 from tsi_keras.data.remote_output import opened
 from tsi_keras.data.shard_pool import write_shards
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import finished_shard
+from tsi_keras.data.stored_video import RecordOptions
+from tsi_keras.data.worker_processes import chosen_workers
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+
+_DEFAULTS = PreparationOptions()
 
 
 def prepare(
     source: str | Path,
     output: str | Path,
     *,
-    format: str = "auto",
-    annotations: str | Path | Sequence[str | Path] | None = None,
-    labels: str | Path | None = None,
-    split_number: int | None = None,
-    frame_files: FrameFiles | None = None,
-    split: str = "0.8/0.1/0.1",
-    seed: int = 0,
-    fps: float | None = 12.0,
-    frames: int | None = None,
-    short_side: int | None = 256,
-    quality: int = 90,
-    min_frames: int = 2,
-    videos_per_shard: int | None = None,
+    format: str = _DEFAULTS.format,
+    annotations: str | Path | Sequence[str | Path] | None = _DEFAULTS.annotations,
+    labels: str | Path | None = _DEFAULTS.labels,
+    split_number: int | None = _DEFAULTS.split_number,
+    frame_files: FrameFiles | None = _DEFAULTS.frame_files,
+    split: str = _DEFAULTS.split,
+    seed: int = _DEFAULTS.seed,
+    fps: float | None = _DEFAULTS.fps,
+    frames: int | None = _DEFAULTS.frames,
+    short_side: int | None = _DEFAULTS.short_side,
+    quality: int = _DEFAULTS.quality,
+    min_frames: int = _DEFAULTS.min_frames,
+    videos_per_shard: int | None = _DEFAULTS.videos_per_shard,
     workers: int | None = None,
     runner: str | None = None,
     runner_options: Sequence[str] = (),
@@ -56,7 +59,8 @@ def prepare(
     last of all, `dataset.json`: where it exists, the data set is complete. Videos
     that cannot be used are left out and listed, each with its reason. The shards
     depend on the videos and options only, not on `workers` or interruptions. A
-    hidden folder `.prepare` keeps what `resume` needs.
+    hidden folder `.prepare` keeps what `resume` needs. Defaults of what shapes the
+    data set are those of `PreparationOptions`.
 
     Args:
         source: folder `class_name/video.mp4`, a CSV, or the folder of the videos of a
@@ -78,8 +82,7 @@ def prepare(
         quality: JPEG quality, 1 to 100.
         min_frames: fewest frames a usable video has.
         videos_per_shard: most videos in one file; `None` chooses 16 to 128.
-        workers: processes; `None` takes one per CPU. More than one needs the usual
-            `if __name__ == "__main__":` in a script that calls this.
+        workers: processes besides this one; `None` takes one per CPU.
         runner: an Apache Beam runner that writes the shards, such as `DirectRunner`
             or `DataflowRunner`, in place of `workers`. The shards are the same.
         runner_options: options of the Beam pipeline, such as `["--region=..."]`.
@@ -103,11 +106,9 @@ def prepare(
         print(report.num_prepared, [failure.reason for failure in report.failures])
         ```
     """
-    workers = positive("workers", workers, os.cpu_count() or 1)
+    workers = chosen_workers(workers)
     _check_runner(runner, runner_options)
-    job = read_job(
-        source,
-        output,
+    options = PreparationOptions(
         format=format,
         annotations=annotations,
         labels=labels,
@@ -122,14 +123,26 @@ def prepare(
         min_frames=min_frames,
         videos_per_shard=videos_per_shard,
     )
+    job = read_job(source, output, options)
     modes = {"overwrite": overwrite, "resume": resume, "retry_failed": retry_failed}
+    writer = partial(_writer, workers, runner, runner_options)
+    return _carry_out(job, output, modes, writer)
+
+
+def _carry_out(
+    job: Job,
+    output: str | Path,
+    modes: dict[str, bool],
+    writer: Callable[[Place], Callable[..., list[dict[str, Any]]]],
+) -> PreparationReport:
+    """Write the shards that are not there yet, the reports and `dataset.json`."""
     with (
         opened(output, modes) as place,
         claimed(job, place.folder, **place.modes) as (job, folder, retries),
     ):
         place.begin()
-        write = _writer(place, workers, runner, runner_options)
-        sidecars = _write_all(job.tasks(retries), folder, job.record, write)
+        tasks = job.tasks(retries)
+        sidecars = _write_all(tasks, folder, job.record, writer(place))
         try:
             report = finish(folder, job, sidecars, place.destination)
         finally:
@@ -151,7 +164,7 @@ def _check_runner(runner: str | None, runner_options: Sequence[str]) -> None:
 
 
 def _writer(
-    place: Place, workers: int, runner: str | None, runner_options: Sequence[str]
+    workers: int, runner: str | None, runner_options: Sequence[str], place: Place
 ) -> Callable[..., list[dict[str, Any]]]:
     """What writes shards: processes of this machine, or a Beam pipeline."""
     if runner is None:

@@ -1,7 +1,6 @@
 """What a preparation will cost, from a few of its videos; writes nothing."""
 
 import math
-import os
 import shutil
 import statistics
 import time
@@ -10,16 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsi_keras.data.preparation_job import positive
 from tsi_keras.data.preparation_job import read_job
+from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.preparation_report import Failure
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
 from tsi_keras.data.splitting import stable_order
+from tsi_keras.data.stored_video import RecordOptions
+from tsi_keras.data.worker_processes import chosen_workers
 from tsi_keras.utils.console import progress
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.urls import is_remote
 
+SAMPLE = 32  # videos to try unless another number is asked for
 _TWO_SIDED_95 = 1.96  # standard errors to either side
 _TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -84,7 +86,7 @@ def estimate(
     source: str | Path,
     output: str | Path,
     *,
-    sample: int = 32,
+    sample: int = SAMPLE,
     workers: int | None = None,
     **options,
 ) -> Estimate:
@@ -109,9 +111,9 @@ def estimate(
         print(cost.seconds.middle / 3600, "hours", cost.bytes.middle / 1e9, "GB")
         ```
     """
-    positive("sample", sample, 1)
-    workers = positive("workers", workers, os.cpu_count() or 1)
-    job = read_job(source, output, **options)
+    check_positive("sample", sample)
+    workers = chosen_workers(workers)
+    job = read_job(source, output, PreparationOptions(**options))
     tasks = job.tasks()
     drawn = set(stable_order(job.splits, job.options["seed"])[:sample])
     seconds, sizes, unreadable = _try(tasks, drawn, job.record)

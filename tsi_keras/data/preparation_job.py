@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from tsi_keras.data.annotations import Annotations
-from tsi_keras.data.annotations import FrameFiles
 from tsi_keras.data.annotations import VideoEntry
-from tsi_keras.data.annotations import scan
+from tsi_keras.data.preparation_options import PreparationOptions
 from tsi_keras.data.remote import RemotePath
 from tsi_keras.data.remote import to_path
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import plan_shards
 from tsi_keras.data.splitting import assign_splits
-from tsi_keras.data.splitting import parse_ratios
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.utils.errors import InputError
-from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.urls import is_remote
 
 RETRY_MARK = ".retry"  # train.retry1-00000-of-00001.tfrecord
@@ -72,101 +69,38 @@ class Job:
 
 
 def read_job(
-    source: str | Path,
-    output: str | Path,
-    *,
-    format: str = "auto",
-    annotations: str | Path | Sequence[str | Path] | None = None,
-    labels: str | Path | None = None,
-    split_number: int | None = None,
-    frame_files: FrameFiles | None = None,
-    split: str = "0.8/0.1/0.1",
-    seed: int = 0,
-    fps: float | None = 12.0,
-    frames: int | None = None,
-    short_side: int | None = 256,
-    quality: int = 90,
-    min_frames: int = 2,
-    videos_per_shard: int | None = None,
+    source: str | Path, output: str | Path, options: PreparationOptions
 ) -> Job:
-    """Read the list of videos and check the options; write nothing.
+    """Read the list of videos and deal them out to splits; write nothing.
 
-    Args: those of `prepare`.
+    Args:
+        source: see `prepare`.
+        output: see `prepare`.
+        options: which videos to read, how to split and how to store them.
 
     Returns:
         The job.
 
     Raises:
-        InputError: an argument or the input is not usable.
+        InputError: the input is not usable, or `output` would mix with it.
     """
-    fps = fps if frames is None else None
-    record = _check_options(fps, frames, short_side, quality, min_frames)
-    positive("videos_per_shard", videos_per_shard, 1)
-    ratios = parse_ratios(split)
-    found = scan(
-        source,
-        format=format,
-        annotations=annotations,
-        labels=labels,
-        split_number=split_number,
-        frame_files=frame_files,
-    )
+    found = options.scan(source)
     _check_apart(source, output, found)
-    splits, notes = assign_splits(found.entries, ratios, seed)
-    options = {
+    splits, notes = assign_splits(found.entries, options.ratios, options.seed)
+    record = options.record
+    described = {
         "format": found.format,
         "classes": found.class_digest,
-        "split": _split_option(found, split),
-        "seed": seed,
-        "fps": fps,
-        "frames": frames,
-        "short_side": short_side,
-        "quality": quality,
-        "min_frames": min_frames,
-        "videos_per_shard": videos_per_shard,
+        "split": _split_option(found, options.split),
+        "seed": options.seed,
+        "fps": record.fps,
+        "frames": record.frames,
+        "short_side": record.short_side,
+        "quality": record.quality,
+        "min_frames": record.min_frames,
+        "videos_per_shard": options.videos_per_shard,
     }
-    return Job(found, splits, found.notes + notes, options, record)
-
-
-def positive(name: str, value: int | None, default: int) -> int:
-    """Check a number that must be at least 1.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-        default: what `None` stands for.
-
-    Returns:
-        `value`, or `default` for `None`.
-
-    Raises:
-        InputError: it is no integer of at least 1.
-    """
-    if value is None:
-        return default
-    check_positive(name, value)
-    return value
-
-
-def _check_options(
-    fps: float | None,
-    frames: int | None,
-    short_side: int | None,
-    quality: int,
-    min_frames: int,
-) -> RecordOptions:
-    """Refuse values that cannot work before anything is read."""
-    positive("short_side", short_side, 1)
-    positive("min_frames", min_frames, 1)
-    if fps is not None and not 0 < fps <= 1000:
-        raise InputError(f"`fps` must be above 0 and at most 1000. Received: {fps}")
-    if not 1 <= quality <= 100:
-        raise InputError(f"`quality` must be from 1 to 100. Received: {quality}")
-    if frames is not None and frames < min_frames:
-        raise InputError(
-            f"`frames` must be at least `min_frames`, {min_frames}. Received: {frames}"
-        )
-    return RecordOptions(fps, short_side, quality, min_frames, frames)
+    return Job(found, splits, found.notes + notes, described, record)
 
 
 def _split_option(annotations: Annotations, split: str) -> str:

@@ -1,32 +1,25 @@
-"""Several processes that write shards, and what happens when one of them dies."""
+"""Processes that write shards, and what happens when one of them dies."""
 
 import ctypes
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from collections.abc import Sequence
-from concurrent.futures import Future
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
-from typing import TypeVar
 
 from tsi_keras.data.deadly_videos import WORKING
 from tsi_keras.data.deadly_videos import Suspects
 from tsi_keras.data.shards import STATE_FOLDER
-from tsi_keras.data.shards import PreparationError
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
 from tsi_keras.data.shards import write_shard
-from tsi_keras.utils.following import end_after
+from tsi_keras.data.stored_video import RecordOptions
+from tsi_keras.data.worker_processes import await_all
+from tsi_keras.data.worker_processes import follow_parent
+from tsi_keras.data.worker_processes import process_context
 
-_POLL_SECONDS = 0.2
-T = TypeVar("T")
 _worker: "_Worker | None" = None  # set in worker processes only
 
 
@@ -44,7 +37,7 @@ def write_shards(
     write: Callable[..., dict[str, Any]] = write_shard,
     encode: Callable[..., Any] = encode_video,
 ) -> list[dict[str, Any]]:
-    """Write shards in `workers` processes; with one, in this process.
+    """Write shards in `workers` other processes: a video may kill its decoder.
 
     Args:
         tasks: the shards.
@@ -53,22 +46,18 @@ def write_shards(
         workers: number of processes.
         on_progress: called now and then with the number of videos done.
         write: `write_shard` or a function like it, importable by name.
-
         encode: how `write` makes a record; `encode_video` or a function like it. A
             video at which a worker died is tried with it alone.
 
     Returns:
-        The sidecars in the order of `tasks`. With several workers, a video that kills
-        the process which decodes it is among the failures.
+        The sidecars in the order of `tasks`. A video that kills the process which
+        decodes it is among the failures.
 
     Raises:
         PreparationError: a shard cannot be written, or worker processes die for
             another reason than a video; finished shards stay.
     """
-    workers = min(workers, len(tasks))
-    if workers <= 1:
-        return _write_here(tasks, folder, options, on_progress, write)
-    suspects = Suspects(folder, options, process_context(), encode, _follow_parent)
+    suspects = Suspects(folder, options, encode)
     sidecars: dict[str, dict[str, Any]] = {}
     while missing := [task for task in tasks if task.name not in sidecars]:
         kept = sum(len(task.videos) for task in tasks if task.name in sidecars)
@@ -105,7 +94,7 @@ def _write_in_pool(
     try:
         futures += [pool.submit(_work, task) for task in tasks]
         # Read without the lock: a worker killed while it holds it must not block us.
-        _await(futures, lambda: on_progress(done.get_obj().value))
+        await_all(futures, lambda: on_progress(done.get_obj().value))
     except BrokenProcessPool:
         broken = True
     finally:
@@ -117,88 +106,6 @@ def _write_in_pool(
         if future.done() and not future.cancelled() and future.exception() is None
     ]
     return {sidecar["name"]: sidecar for sidecar in whole}, broken
-
-
-def run_in_processes(
-    function: Callable[[Any], T],
-    items: Sequence[Any],
-    *,
-    workers: int,
-    on_done: Callable[[int], None],
-) -> list[T]:
-    """Apply a function to all items in `workers` processes; with one, here.
-
-    Args:
-        function: a function of one item, known by name to other processes.
-        items: what to apply it to.
-        workers: number of processes.
-        on_done: called now and then with the number of items done.
-
-    Returns:
-        The results in the order of `items`.
-
-    Raises:
-        PreparationError: a worker process died.
-    """
-    workers = min(workers, len(items))
-    if workers <= 1:
-        results = []
-        for item in items:
-            results.append(function(item))
-            on_done(len(results))
-        return results
-    pool = ProcessPoolExecutor(
-        workers, mp_context=process_context(), initializer=_follow_parent
-    )
-    try:
-        futures = [pool.submit(function, item) for item in items]
-        _await(futures, lambda: on_done(sum(future.done() for future in futures)))
-        return [future.result() for future in futures]
-    except BrokenProcessPool:
-        raise PreparationError(
-            "a worker process died (killed, out of memory or crashed); run again, "
-            "perhaps with fewer --workers."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def process_context() -> multiprocessing.context.BaseContext:
-    """Processes that share nothing with this one; TensorFlow is loaded only once."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tsi_keras.data.worker_preload"])
-    return context
-
-
-def _write_here(
-    tasks: Sequence[ShardTask],
-    folder: Path,
-    options: RecordOptions,
-    on_progress: Callable[[int], None],
-    write: Callable[..., dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Write all shards in this process."""
-    done = 0
-
-    def on_video(identifier: str | None) -> None:
-        nonlocal done
-        if identifier is None:
-            done += 1
-            on_progress(done)
-
-    return [write(task, folder, options, on_video) for task in tasks]
-
-
-def _await(futures: Sequence[Future], report: Callable[[], None]) -> None:
-    """Wait for all; stop waiting at the first exception."""
-    pending = set(futures)
-    while pending:
-        finished, pending = wait(pending, timeout=_POLL_SECONDS)
-        report()
-        for future in finished:
-            future.result()
 
 
 class _Worker:
@@ -231,16 +138,8 @@ def _start_worker(
 ) -> None:
     """Prepare a worker process."""
     global _worker
-    _follow_parent()
+    follow_parent()
     _worker = _Worker(folder, options, done, stop, write)
-
-
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, which reaches the whole group, and end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A killed parent must not leave workers that go on writing.
-    sentinel = multiprocessing.parent_process().sentinel
-    end_after(lambda: connection.wait([sentinel]))
 
 
 def _work(task: ShardTask) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from tsi_keras.data.decoding import VideoError
 from tsi_keras.data.remote import RemotePath
 from tsi_keras.data.remote import to_path
 from tsi_keras.data.sampling import clip_indices
-from tsi_keras.data.shards import RecordOptions
-from tsi_keras.data.shards import StoredVideo
-from tsi_keras.data.shards import store_video
+from tsi_keras.data.stored_video import RecordOptions
+from tsi_keras.data.stored_video import StoredVideo
+from tsi_keras.data.stored_video import store_video
 from tsi_keras.evaluation.predict import Prediction
 from tsi_keras.evaluation.predict import best_classes
 from tsi_keras.evaluation.predict import read_clip

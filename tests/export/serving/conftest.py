@@ -19,9 +19,9 @@ from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import ShardInfo
 from tsi_keras.data.dataset_info import SplitInfo
 from tsi_keras.data.dataset_info import write_dataset_info
-from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import ShardTask
 from tsi_keras.data.shards import encode_video
+from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.evaluation.evaluate import evaluate
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.exported_model import ExportedModel
