@@ -106,6 +106,7 @@ def storage() -> Iterator[Storage]:
     """A server with one empty bucket."""
     # Here and not above: child processes import this file and need neither.
     import boto3
+    import requests
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -113,6 +114,8 @@ def storage() -> Iterator[Storage]:
     server.start()
     _, port = server.get_host_and_port()
     url = f"http://127.0.0.1:{port}"
+    # All servers of a process have the same contents, those of other tests too.
+    requests.post(f"{url}/moto-api/reset")
     client = boto3.client(
         "s3",
         endpoint_url=url,
