@@ -29,6 +29,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import print_table
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.files import is_same_file
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.urls import is_remote
@@ -105,9 +106,8 @@ def predict_videos(
             print(prediction.path, prediction.candidates[0].label)
         ```
     """
-    for name, value in (("--top-k", top_k), ("--batch-size", batch_size)):
-        if value < 1:
-            raise InputError(f"`{name}` must be 1 or more. Received: {value}")
+    check_positive("--top-k", top_k)
+    check_positive("--batch-size", batch_size)
     paths = [to_path(p) if is_remote(p) else Path(p) for p in paths]
     options, decoding = clip_options(model), decoding_options(model)
     results: dict[int, Prediction] = {}
