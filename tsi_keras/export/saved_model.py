@@ -20,7 +20,6 @@ from tsi_keras.export.other_formats import NO_OTHERS
 from tsi_keras.export.other_formats import OtherFormats
 from tsi_keras.export.other_formats import check_formats
 from tsi_keras.export.other_formats import write_formats
-from tsi_keras.export.parity import ParityClips
 from tsi_keras.export.parity import print_parity
 from tsi_keras.export.precision import in_float32
 from tsi_keras.export.serving_files import FOLDER as SERVING
@@ -134,16 +133,11 @@ def export_saved_model(
         print(serve(frames=clips)["probabilities"])
         ```
     """
-    check_weights(weights)
-    rounded = data_dir is not None and {weights, *formats.tflite} != {"float32"}
-    clips = (_MANY if rounded else _FEW) if clips is None else clips
-    _check_numbers(version, clips)
-    if warmup:
-        check_warmup()
-    source = None
-    if isinstance(model, str | Path):
-        source, model = find_model_file(model), load_classifier(model)
-    trained, model = model, in_float32(model)
+    if clips is None:
+        clips = _clips_needed(data_dir, {weights, *formats.tflite})
+    _check_options(version, clips, weights, warmup)
+    source, trained = _loaded(model)
+    model = in_float32(trained)
     options = clip_options(model)
     name = model_name(name, source, model)
     target = Path(output).expanduser().absolute() / name
@@ -157,23 +151,14 @@ def export_saved_model(
     )
     served = _folded(model) if fold_bn else model
     with workshop(target) as shop:
-        folder = shop / "model"
-        write_saved_model(served, folder, options, weights=weights)
-        jpegs = _warmup_clips(comparison.clips, options)
-        facts = {
-            "weights": weights,
-            "warmup_requests": write_warmup(folder, name, jpegs, options)
-            if warmup
-            else 0,
-            "folded_batch_norms": len(foldable_layers(model)) if fold_bn else 0,
-        }
+        folder = shop / str(version)
+        facts = _write_version(served, folder, name, comparison, weights, warmup)
         files = write_formats(served, shop, options, formats, info)
         parity = comparison.of_all(served, folder, weights, files)
         parity |= _provenance(model, source, folder) | {"export": facts}
         if trained is not model:
             parity["mixed_precision"] = comparison.effect_of(trained)
-        moves = {folder: target / str(version)}
-        moves |= {path: target / path.name for path in files.values()}
+        moves = {path: target / path.name for path in (folder, *files.values())}
         with installed(moves, overwrite=overwrite):
             write_text(target / LABELS, labels_text(model))
             write_serving_files(target, name, overwrite=overwrite)
@@ -215,13 +200,30 @@ def write_saved_model(
         tf.saved_model.save(root, str(folder), signatures, save_options)
 
 
-def _check_numbers(version: int, clips: int) -> None:
-    """Raise InputError for numbers below 1."""
+def _clips_needed(data_dir: str | Path | None, kinds: set[str]) -> int:
+    """How many clips to compare exports of some kinds on."""
+    return _FEW if data_dir is None or kinds == {"float32"} else _MANY
+
+
+def _check_options(version: int, clips: int, weights: str, warmup: bool) -> None:
+    """Raise InputError for what no model can be exported with."""
+    check_weights(weights)
     if version < 1 or clips < 1:
         raise InputError(
             "`--version` and `--clips` must be 1 or more. "
             f"Received: {version} and {clips}"
         )
+    if warmup:
+        check_warmup()
+
+
+def _loaded(
+    model: VideoClassifier | str | Path,
+) -> tuple[Path | None, VideoClassifier]:
+    """The file of a model, if it is in one, and the model."""
+    if isinstance(model, str | Path):
+        return find_model_file(model), load_classifier(model)
+    return None, model
 
 
 def _folded(model: VideoClassifier) -> VideoClassifier:
@@ -240,9 +242,30 @@ def _folded(model: VideoClassifier) -> VideoClassifier:
     )
 
 
-def _warmup_clips(chosen: ParityClips, options: ClipOptions) -> list[list[bytes]]:
-    """Real clips if there are some; noise would be large."""
-    return chosen.jpegs if chosen.source == "records" else plain_clips(options)
+def _write_version(
+    served: VideoClassifier,
+    folder: Path,
+    name: str,
+    comparison: Comparison,
+    weights: str,
+    warmup: bool,
+) -> dict[str, Any]:
+    """Write the SavedModel; tells what was done to the model for it."""
+    model = comparison.model
+    write_saved_model(served, folder, comparison.options, weights=weights)
+    return {
+        "weights": weights,
+        "warmup_requests": _write_warmup(folder, name, comparison) if warmup else 0,
+        "folded_batch_norms": 0 if served is model else len(foldable_layers(model)),
+    }
+
+
+def _write_warmup(folder: Path, name: str, comparison: Comparison) -> int:
+    """Requests of the real clips if there are some, for noise would be large."""
+    chosen, options = comparison.clips, comparison.options
+    is_real = chosen.source == "records"
+    jpegs = chosen.jpegs if is_real else plain_clips(options)
+    return write_warmup(folder, name, jpegs, options)
 
 
 def _provenance(
