@@ -2,12 +2,14 @@
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.evaluation.report import versions
@@ -122,7 +124,8 @@ def export_saved_model(
     Raises:
         InputError: model, data, name, version or weights cannot be used, the version
             or another file exists, other versions of that name have other labels, a
-            package is missing for the warm-up requests or ONNX, or int8 has no data.
+            package is missing for the warm-up requests or ONNX, int8 has no data, or
+            another export of that name is under way.
         ParityError: an export is not what the model is; nothing is left behind.
         TFLiteError, OnnxError: the model cannot be written so; likewise.
 
@@ -141,16 +144,15 @@ def export_saved_model(
     options = clip_options(model)
     name = model_name(name, source, model)
     target = Path(output).expanduser().absolute() / name
-    check_target(target, version, labels_text(model), overwrite=overwrite)
     info = None if data_dir is None else load_dataset_info(data_dir)
-    check_formats(
-        formats, target, version, has_data=info is not None, overwrite=overwrite
-    )
+    check = partial(_check_places, target, version, model, formats, info, overwrite)
+    check()
     comparison = Comparison(
         model, options, choose_clips(model, options, info, split, clips), min_agreement
     )
     served = _folded(model) if fold_bn else model
-    with workshop(target) as shop:
+    with workshop(target) as (shop, lock):
+        check()  # Another export may have ended since.
         folder = shop / str(version)
         facts = _write_version(served, folder, name, comparison, weights, warmup)
         files = write_formats(served, shop, options, formats, info)
@@ -159,6 +161,7 @@ def export_saved_model(
         if trained is not model:
             parity["mixed_precision"] = comparison.effect_of(trained)
         moves = {path: target / path.name for path in (folder, *files.values())}
+        lock.check()
         with installed(moves, overwrite=overwrite):
             write_text(target / LABELS, labels_text(model))
             write_serving_files(target, name, overwrite=overwrite)
@@ -224,6 +227,20 @@ def _loaded(
     if isinstance(model, str | Path):
         return find_model_file(model), load_classifier(model)
     return None, model
+
+
+def _check_places(
+    target: Path,
+    version: int,
+    model: VideoClassifier,
+    formats: OtherFormats,
+    info: DatasetInfo | None,
+    overwrite: bool,
+) -> None:
+    """Raise InputError for what may not be written beside what is there."""
+    check_target(target, version, labels_text(model), overwrite=overwrite)
+    has_data = info is not None
+    check_formats(formats, target, version, has_data=has_data, overwrite=overwrite)
 
 
 def _folded(model: VideoClassifier) -> VideoClassifier:
