@@ -86,11 +86,8 @@ class StreamingClassifier:
 
     Args:
         model: the classifier; its `preprocessing` says how frames are prepared.
-        window: seconds of a window, rounded so that sampled frames coincide, see
-            `stream_windows.plan_windows`; 4 by default (64 stored frames for
-            `"dense"` sampling).
-        hop: seconds from window to window, rounded likewise; a quarter of the window
-            by default.
+        window: seconds of a window; default and rounding: `stream_windows.plan_windows`.
+        hop: seconds from window to window; likewise.
         smooth: mean of the probabilities of so many windows; 1 for none. It begins anew
             after windows without frames.
         min_probability: a less probable best class is no label but None.
