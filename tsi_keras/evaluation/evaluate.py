@@ -23,7 +23,6 @@ from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.evaluation.protocols import first_sentence
 from tsi_keras.evaluation.protocols import get_protocol
 from tsi_keras.evaluation.report import EvaluationReport
-from tsi_keras.evaluation.report import versions
 from tsi_keras.evaluation.report import write_report
 from tsi_keras.models.loading import find_model_file
 from tsi_keras.models.loading import load_classifier
@@ -33,6 +32,7 @@ from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import check_output
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import file_sha256
+from tsi_keras.utils.versions import versions
 
 # One of these lies in every folder an evaluation wrote.
 MARKS = ("metrics.json",)

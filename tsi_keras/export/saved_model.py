@@ -12,7 +12,6 @@ from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.evaluation.protocols import clip_options
-from tsi_keras.evaluation.report import versions
 from tsi_keras.export.assets import LABELS
 from tsi_keras.export.assets import labels_text
 from tsi_keras.export.assets import write_assets
@@ -49,6 +48,7 @@ from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_text
+from tsi_keras.utils.versions import versions
 
 # Clips to compare on; shares of the best classes need more.
 _FEW, _MANY = 8, 100
