@@ -34,8 +34,8 @@ def videos_to_classify(args: argparse.Namespace) -> list[Any]:
     Raises:
         InputError: a video does not exist, or --json cannot be written.
     """
-    from tsi_keras.evaluation.predict import check_json_file
-    from tsi_keras.evaluation.predict import find_videos
+    from tsi_keras.evaluation.prediction_output import check_json_file
+    from tsi_keras.evaluation.video_files import find_videos
 
     videos = find_videos(args.videos)
     if args.json:

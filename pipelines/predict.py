@@ -99,8 +99,8 @@ def main(argv: list[str] | None = None) -> int:
     if given := _STREAM_OPTIONS & set(vars(args)):
         raise InputError(f"`--{min(given).replace('_', '-')}` is for --stream only.")
     # Imported late so that --help answers at once.
-    from tsi_keras.evaluation.predict import deliver
     from tsi_keras.evaluation.predict import predict_videos
+    from tsi_keras.evaluation.prediction_output import deliver
     from tsi_keras.models.loading import load_classifier
 
     videos = videos_to_classify(args)

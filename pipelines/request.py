@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     """Request and print a table or JSON; see `build_parser` for the options."""
     args = build_parser().parse_args(argv)
     # Imported late so that --help answers at once.
-    from tsi_keras.evaluation.predict import deliver
+    from tsi_keras.evaluation.prediction_output import deliver
     from tsi_keras.export.exported_model import read_exported
     from tsi_keras.export.serving_client import connect
     from tsi_keras.export.serving_requests import request_videos

@@ -16,10 +16,10 @@ from tsi_keras.data.decoding import read_video
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.evaluation.evaluate import evaluate
 from tsi_keras.evaluation.metrics import softmax
-from tsi_keras.evaluation.predict import find_videos
 from tsi_keras.evaluation.predict import predict_videos
 from tsi_keras.evaluation.predict import read_clip
 from tsi_keras.evaluation.protocols import clip_options
+from tsi_keras.evaluation.video_files import find_videos
 from tsi_keras.utils.errors import InputError
 
 NUM_VIDEOS = 5

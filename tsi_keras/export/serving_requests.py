@@ -18,9 +18,9 @@ from tsi_keras.data.sampling import clip_indices
 from tsi_keras.data.shards import RecordOptions
 from tsi_keras.data.shards import StoredVideo
 from tsi_keras.data.shards import store_video
-from tsi_keras.evaluation.predict import Prediction
-from tsi_keras.evaluation.predict import best_classes
 from tsi_keras.evaluation.predict import read_clip
+from tsi_keras.evaluation.predictions import Prediction
+from tsi_keras.evaluation.predictions import best_classes
 from tsi_keras.export.exported_model import ExportedModel
 from tsi_keras.export.serving_client import ServingClient
 from tsi_keras.export.serving_client import ServingError

@@ -16,9 +16,9 @@ from tsi_keras.data.frame_conversion import FrameConverter
 from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.span import exact_seconds
 from tsi_keras.evaluation.metrics import softmax
-from tsi_keras.evaluation.predict import Candidate
-from tsi_keras.evaluation.predict import best_candidates
 from tsi_keras.evaluation.predict import decoding_options
+from tsi_keras.evaluation.predictions import Candidate
+from tsi_keras.evaluation.predictions import rank_classes
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.stream_features import FrameFeatures
 from tsi_keras.export.stream_windows import Window
@@ -224,7 +224,7 @@ class StreamingClassifier:
             self._recent.clear()
         self._recent.append(softmax(logits))
         probabilities = np.mean(self._recent, axis=0)
-        candidates = best_candidates(self.model, probabilities, self._top_k)
+        candidates = rank_classes(self.model.label_names, probabilities, self._top_k)
         best = candidates[0]
         sure = best.probability >= self._min_probability
         return StreamPrediction(

@@ -18,8 +18,8 @@ from tsi_keras.data.remote_input import video_as_file
 from tsi_keras.data.video_container import VideoError
 from tsi_keras.data.video_stream import SCHEMES
 from tsi_keras.data.video_stream import VideoStream
-from tsi_keras.evaluation.predict import check_json_file
 from tsi_keras.evaluation.predict import decoding_options
+from tsi_keras.evaluation.prediction_output import check_json_file
 from tsi_keras.export.stream_classifier import StreamingClassifier
 from tsi_keras.export.stream_classifier import StreamPrediction
 from tsi_keras.export.stream_run import StreamRun
