@@ -40,8 +40,7 @@ from tsi_keras.export.warmup import plain_clips
 from tsi_keras.export.warmup import write_warmup
 from tsi_keras.models.folding import fold_batch_norm
 from tsi_keras.models.folding import foldable_layers
-from tsi_keras.models.loading import find_model_file
-from tsi_keras.models.loading import load_classifier
+from tsi_keras.models.loading import resolve_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
@@ -139,7 +138,7 @@ def export_saved_model(
     if clips is None:
         clips = _clips_needed(data_dir, {weights, *formats.tflite})
     _check_options(version, clips, weights, warmup)
-    source, trained = _loaded(model)
+    source, trained = resolve_classifier(model)
     model = in_float32(trained)
     options = clip_options(model)
     name = model_name(name, source, model)
@@ -218,15 +217,6 @@ def _check_options(version: int, clips: int, weights: str, warmup: bool) -> None
         )
     if warmup:
         check_warmup()
-
-
-def _loaded(
-    model: VideoClassifier | str | Path,
-) -> tuple[Path | None, VideoClassifier]:
-    """The file of a model, if it is in one, and the model."""
-    if isinstance(model, str | Path):
-        return find_model_file(model), load_classifier(model)
-    return None, model
 
 
 def _check_places(
