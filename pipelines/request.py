@@ -1,6 +1,7 @@
 """Classify videos with a model that a running TF Serving serves."""
 
 import argparse
+from collections.abc import Callable
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
@@ -24,6 +25,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="VIDEO",
         help="video files, or folders: all videos below them",
     )
+    _add_server(add)
+    add_predictions(parser)
+    return parser
+
+
+def _add_server(add: Callable[..., argparse.Action]) -> None:
+    """Which model is asked, and how."""
     add(
         "--server",
         required=True,
@@ -66,8 +74,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds to wait for an answer (default: %(default)g)",
     )
-    add_predictions(parser)
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
