@@ -127,7 +127,7 @@ def _measure_tflite(args: argparse.Namespace) -> None:
 
 
 def _measure_serving(args: argparse.Namespace) -> int:
-    from tsi_keras.evaluation.predict import find_videos
+    from tsi_keras.evaluation.video_files import find_videos
     from tsi_keras.export.benchmark_serving import benchmark_serving
     from tsi_keras.export.benchmark_serving import print_serving
     from tsi_keras.export.exported_model import read_exported

@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
+from tsi_keras.utils.errors import InputError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,8 +72,8 @@ def _add_comparison(add: Callable[..., argparse.Action]) -> None:
     )
     add(
         "--split",
-        default="val",
-        help="part of DATA: train, val or test (default: %(default)s)",
+        default=argparse.SUPPRESS,
+        help="part of DATA: train, val or test (default: val)",
     )
     add(
         "--clips",
@@ -127,7 +129,8 @@ def _add_other_formats(add: Callable[..., argparse.Action]) -> None:
     """What is written beside the SavedModel."""
     add(
         "--tflite",
-        default="",
+        type=_kinds,
+        default=(),
         metavar="KINDS",
         help="TFLite files to write, with built-in operators only: float32 "
         "(model.tflite), float16, dynamic (int8 weights), int8 (all int8, calibrated on "
@@ -136,10 +139,9 @@ def _add_other_formats(add: Callable[..., argparse.Action]) -> None:
     add(
         "--tflite-batch",
         type=_batch,
-        default=1,
+        default=argparse.SUPPRESS,
         metavar="N",
-        help="clips per call of these files, or any; a fixed number is faster (default: "
-        "%(default)s)",
+        help="clips per call of these files, or any; a fixed number is faster (default: 1)",
     )
     add(
         "--onnx",
@@ -175,6 +177,7 @@ def _add_saved_model_options(add: Callable[..., argparse.Action]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Export and print the comparison; see `build_parser` for the options."""
     args = build_parser().parse_args(argv)
+    _check_unused(args)
     # Imported late so that --help answers at once.
     from tsi_keras.export.onnx_file import OnnxError
     from tsi_keras.export.other_formats import OtherFormats
@@ -186,9 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     from tsi_keras.utils.console import errors
 
     formats = OtherFormats(
-        tflite=_kinds(args.tflite) if args.tflite else (),
-        tflite_batch=args.tflite_batch,
-        onnx=args.onnx,
+        tflite=args.tflite, onnx=args.onnx, **_given(args, "tflite_batch")
     )
     try:
         folder = export_saved_model(
@@ -197,7 +198,6 @@ def main(argv: list[str] | None = None) -> int:
             name=args.name,
             version=args.version,
             data_dir=args.data,
-            split=args.split,
             clips=args.clips,
             weights=args.weights,
             fold_bn=args.fold_bn,
@@ -205,6 +205,7 @@ def main(argv: list[str] | None = None) -> int:
             formats=formats,
             min_agreement=dict(args.min_agreement) or None,
             overwrite=args.overwrite,
+            **_given(args, "split"),
         )
     except (ParityError, TFLiteError, OnnxError) as error:
         if getattr(error, "report", None):
@@ -213,6 +214,39 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print_export(folder)
     return 0
+
+
+def _given(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """An option without default, if it was given."""
+    return {name: getattr(args, name)} if hasattr(args, name) else {}
+
+
+# What exports a kind that --min-agreement can name; float32 is asked of every SavedModel.
+_EXPORTED_BY = {
+    "float16": "--weights float16 or --tflite float16",
+    "bfloat16": "--weights bfloat16",
+    "dynamic": "--tflite dynamic",
+    "int8": "--tflite int8",
+    "onnx": "--onnx",
+}
+
+
+def _check_unused(args: argparse.Namespace) -> None:
+    """Raise InputError for an option given without the one it needs."""
+    exported = {args.weights, *args.tflite, *(["onnx"] if args.onnx else [])}
+    unused = {
+        f"--min-agreement {kind}={share:g}": _EXPORTED_BY[kind]
+        for kind, share in args.min_agreement
+        if kind in _EXPORTED_BY and kind not in exported
+    }
+    if _given(args, "split") and args.data is None:
+        unused[f"--split {args.split}"] = "--data DATA"
+    if _given(args, "tflite_batch") and not args.tflite:
+        unused["--tflite-batch"] = "--tflite KINDS"
+    for option, needed in unused.items():
+        raise InputError(
+            f"`{option}` changes nothing without {needed}; add that, or leave it out."
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from functools import partial
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
+from pipelines._predictions import add_predictions
+from pipelines._predictions import videos_to_classify
 from tsi_keras.utils.errors import InputError
 
 
@@ -31,20 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="RUN_OR_FILE",
         help="folder written by pipelines.train (its best weights) or a .keras file",
     )
-    add(
-        "--top-k",
-        type=int,
-        default=5,
-        metavar="K",
-        help="most probable classes to show per video (default: %(default)s)",
+    add_predictions(
+        parser, ". With --stream one JSON object per line, each written at once"
     )
-    add(
-        "--json",
-        metavar="FILE",
-        help="write the predictions to FILE as JSON; - prints JSON, not a table. With "
-        "--stream one JSON object per line, each written at once",
-    )
-    add("--overwrite", action="store_true", help="replace FILE if it exists")
     add(
         "--batch-size",
         type=int,
@@ -108,15 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     if given := _STREAM_OPTIONS & set(vars(args)):
         raise InputError(f"`--{min(given).replace('_', '-')}` is for --stream only.")
     # Imported late so that --help answers at once.
-    from tsi_keras.evaluation.predict import check_json_file
-    from tsi_keras.evaluation.predict import deliver
-    from tsi_keras.evaluation.predict import find_videos
     from tsi_keras.evaluation.predict import predict_videos
+    from tsi_keras.evaluation.prediction_output import deliver
     from tsi_keras.models.loading import load_classifier
 
-    videos = find_videos(args.videos)
-    if args.json:
-        check_json_file(args.json, overwrite=args.overwrite, videos=videos)
+    videos = videos_to_classify(args)
     predictions = predict_videos(
         load_classifier(args.model),
         videos,

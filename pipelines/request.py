@@ -1,9 +1,12 @@
 """Classify videos with a model that a running TF Serving serves."""
 
 import argparse
+from collections.abc import Callable
 
 from pipelines._command import Parser
 from pipelines._command import exit_with
+from pipelines._predictions import add_predictions
+from pipelines._predictions import videos_to_classify
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,6 +25,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="VIDEO",
         help="video files, or folders: all videos below them",
     )
+    _add_server(add)
+    add_predictions(parser)
+    return parser
+
+
+def _add_server(add: Callable[..., argparse.Action]) -> None:
+    """Which model is asked, and how."""
     add(
         "--server",
         required=True,
@@ -64,36 +74,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds to wait for an answer (default: %(default)g)",
     )
-    add(
-        "--top-k",
-        type=int,
-        default=5,
-        metavar="K",
-        help="most probable classes to show per video (default: %(default)s)",
-    )
-    add(
-        "--json",
-        metavar="FILE",
-        help="write the predictions to FILE as JSON; - prints JSON, not a table",
-    )
-    add("--overwrite", action="store_true", help="replace FILE if it exists")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Request and print a table or JSON; see `build_parser` for the options."""
     args = build_parser().parse_args(argv)
     # Imported late so that --help answers at once.
-    from tsi_keras.evaluation.predict import check_json_file
-    from tsi_keras.evaluation.predict import deliver
-    from tsi_keras.evaluation.predict import find_videos
+    from tsi_keras.evaluation.prediction_output import deliver
     from tsi_keras.export.exported_model import read_exported
     from tsi_keras.export.serving_client import connect
     from tsi_keras.export.serving_requests import request_videos
 
-    videos = find_videos(args.videos)
-    if args.json:
-        check_json_file(args.json, overwrite=args.overwrite, videos=videos)
+    videos = videos_to_classify(args)
     exported = read_exported(args.export)
     name = exported.name if args.name is None else args.name
     with connect(

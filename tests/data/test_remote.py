@@ -263,8 +263,8 @@ def predicted_clips(url: str) -> tuple:
     """Clips as prediction reads them, and what it says of a missing one."""
     from tsi_keras.data.clip_options import ClipOptions
     from tsi_keras.data.decoding import VideoError
-    from tsi_keras.evaluation.predict import find_videos
     from tsi_keras.evaluation.predict import read_clip
+    from tsi_keras.evaluation.video_files import find_videos
 
     options = ClipOptions(num_frames=4, crop_size=16, short_side=24)
     [path] = find_videos([url])

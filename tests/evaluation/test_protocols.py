@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from tests.evaluation.tiny import PREPROCESSING
 from tests.evaluation.tiny import tiny_model
-from tsi_keras.evaluation.protocols import bare_message
 from tsi_keras.evaluation.protocols import clip_options
-from tsi_keras.evaluation.protocols import first_sentence
+from tsi_keras.evaluation.tensorflow_errors import bare_message
+from tsi_keras.evaluation.tensorflow_errors import first_sentence
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 

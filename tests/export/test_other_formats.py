@@ -1,6 +1,7 @@
 """TFLite and ONNX files beside the SavedModel: written, compared, moved, refused."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -184,3 +185,45 @@ def test_bad_options(options, capsys):
         command.main(["--model", "m", *options])
     assert status.value.code == 2
     assert f"Received: '{options[1]}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--split", "val"], "`--split val` changes nothing without --data DATA"),
+        (["--tflite-batch", "1"], "`--tflite-batch` changes .* without --tflite KINDS"),
+        (["--tflite-batch", "any", "--onnx"], "without --tflite KINDS"),
+        (
+            ["--min-agreement", "int8=0.9"],
+            "int8=0.9` changes .* without --tflite int8;",
+        ),
+        (
+            ["--min-agreement", "float16=1", "--tflite", "dynamic"],
+            "without --weights float16 or --tflite float16;",
+        ),
+        (["--min-agreement", "onnx=0.5", "--tflite", "all"], "without --onnx;"),
+    ],
+)
+def test_options_that_change_nothing(options, message, tmp_path, capsys):
+    """Defaults are told from what was given."""
+    given = ["--model", "m", "--output", str(tmp_path / "out")]
+    assert run(command.main, [*given, *options]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tflite", "float16,int8", "--tflite-batch", "any"],
+        ["--data", "d", "--split", "test", "--min-agreement", "bfloat16=1"]
+        + ["--weights", "bfloat16", "--onnx", "--min-agreement", "onnx=1"],
+        ["--data", "d", "--tflite", "all", "--min-agreement", "float16=0.9"],
+        ["--min-agreement", "int4=0.5"],
+        ["--min-agreement", "float32=1", "--weights", "float16"],
+    ],
+)
+def test_options_that_change_something(options, capsys):
+    """The next complaint is of something else."""
+    assert run(command.main, ["--model", "nowhere", *options]) == 2
+    assert "`--model` nowhere does not exist" in capsys.readouterr().err

@@ -85,8 +85,10 @@ def test_scores_are_those_of_the_model(name):
     for chosen in ([0, 1, 2, 3], [1, 2, 3, 4], [3, 4, 5, 6], [0, 0, 2, 6]):
         wanted = model(crops[None, chosen], training=False)[0]
         got = features.logits([frames[i] for i in chosen])
-        assert np.abs(wanted).max() > 1e-3
-        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+        largest = np.abs(wanted).max()
+        assert largest > 1e-3
+        # Sums of float32 in another order; the last bits depend on the processor.
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=3e-6 * max(1.0, largest))
     assert features.computed == 7 and features.windows == 4
     assert 0 < features.per_frame_share <= 1
     assert features.reused == pytest.approx(features.per_frame_share * (1 - 7 / 16))

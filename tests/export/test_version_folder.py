@@ -1,6 +1,10 @@
 """What happens to a folder of exports when something goes wrong."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,6 +12,8 @@ import pytest
 
 import tsi_keras.export.comparison as comparison
 import tsi_keras.export.saved_model as saved_model
+from pipelines import export as command
+from pipelines._command import run
 from tests.evaluation.tiny import tiny_model
 from tsi_keras.export.other_formats import OtherFormats
 from tsi_keras.export.other_formats import check_formats
@@ -17,7 +23,9 @@ from tsi_keras.export.version_folder import files_of
 from tsi_keras.export.version_folder import installed
 from tsi_keras.export.version_folder import read_reports
 from tsi_keras.export.version_folder import record_parity
+from tsi_keras.export.version_folder import workshop
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.folder_lock import FolderLock
 
 
 @pytest.fixture
@@ -88,6 +96,104 @@ def test_a_failed_overwrite_keeps_the_old_version(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         export_saved_model(model, tmp_path, version=2, **given)
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == before
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Exports without TensorFlow's work."""
+
+    def write(model, folder, options, weights):
+        folder.mkdir()
+        (folder / "pb").write_text(weights)
+
+    monkeypatch.setattr(saved_model, "write_saved_model", write)
+    monkeypatch.setattr(comparison, "measure_parity", lambda *_, **__: {"clips": []})
+
+
+def test_one_export_of_a_name_at_a_time(tmp_path, stand_in, monkeypatch):
+    model, given = tiny_model("none"), {"warmup": False, "clips": 1}
+    refused = []
+
+    def measure(*_, **__):
+        """Another export begins while this one is under way."""
+        with pytest.raises(InputError) as error:
+            export_saved_model(model, tmp_path, name="m", version=2, **given)
+        refused.append(str(error.value))
+        return {"clips": []}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "measure_parity", measure)
+        export_saved_model(model, tmp_path, name="m", **given)
+    [message] = refused
+    assert f"{tmp_path / 'm'} is in use by process {os.getpid()} on " in message
+    assert "choose another --name" in message and "\n" not in message
+    export_saved_model(model, tmp_path, name="m", version=2, **given)
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {
+        *("1", "2", "labels.txt", "parity.json", "serving")
+    }
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from tsi_keras.export.version_folder import workshop
+
+with workshop(Path(sys.argv[1])):
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_export_is_in_nobodys_way(tmp_path, stand_in, repository, capsys):
+    model = tiny_model("none")
+    model.save(tmp_path / "m.keras")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "m")],
+        cwd=repository,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "at work\n"
+        given = ["--model", str(tmp_path / "m.keras"), "--output", str(tmp_path)]
+        assert run(command.main, [*given, "--no-warmup", "--clips", "1"]) == 2
+        assert f"in use by process {process.pid} on" in capsys.readouterr().err
+        process.send_signal(signal.SIGKILL)
+    folder = export_saved_model(model, tmp_path, name="m", warmup=False, clips=1)
+    assert (folder / "pb").read_text() == "float32"
+
+
+def test_checks_are_made_again_once_the_folder_is_ours(tmp_path, stand_in, monkeypatch):
+    """Another export ended between the checks and the lock."""
+    choose = saved_model.choose_clips
+
+    def choose_while_another_ends(*given):
+        (tmp_path / "m/7").mkdir(parents=True)
+        (tmp_path / "m/labels.txt").write_text("of another model\n")
+        return choose(*given)
+
+    monkeypatch.setattr(saved_model, "choose_clips", choose_while_another_ends)
+    with pytest.raises(InputError, match="versions with other class names"):
+        export_saved_model(tiny_model("none"), tmp_path, name="m", warmup=False)
+    assert {path.name for path in (tmp_path / "m").iterdir()} == {"7", "labels.txt"}
+
+
+def test_nothing_is_installed_once_the_lock_is_lost(tmp_path, stand_in, monkeypatch):
+    def lost(_):
+        raise InputError("taken over")
+
+    monkeypatch.setattr(FolderLock, "check", lost)
+    with pytest.raises(InputError, match="taken over"):
+        export_saved_model(tiny_model("none"), tmp_path, name="m", warmup=False)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "m").touch()
+    with pytest.raises(InputError, match="m cannot be written: File exists"):
+        with workshop(tmp_path / "m"):
+            raise AssertionError("there is no folder")
+    assert (tmp_path / "m").is_file()
 
 
 @pytest.mark.parametrize("text", ['{"versions": {', "{}", "[]"])

@@ -4,9 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+import tsi_keras.export.comparison as comparison
+import tsi_keras.export.saved_model as saved_model
 from pipelines import export as command
 from pipelines._command import run
 from tests.evaluation.tiny import tiny_model
@@ -14,6 +17,7 @@ from tests.export.making_requests import jpeg_files
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.parity import record_clips
+from tsi_keras.export.saved_model import export_saved_model
 from tsi_keras.export.warmup import WARMUP_FILE
 from tsi_keras.export.warmup import plain_clips
 from tsi_keras.export.warmup import write_warmup
@@ -70,6 +74,22 @@ def test_without_data_the_clips_are_plain_and_small(tmp_path):
     pixels = tf.make_ndarray(requests[0].inputs["frames"])
     assert pixels.shape == (1, 4, 32, 32, 3) and np.unique(pixels).tolist() == [128]
     assert (tmp_path / WARMUP_FILE).stat().st_size < 100_000
+
+
+def test_clips_are_made_only_for_requests(tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("nobody asked for requests")
+
+    def write(model, folder, options, weights):
+        folder.mkdir()
+
+    monkeypatch.setattr(saved_model, "plain_clips", fail)
+    monkeypatch.setattr(saved_model, "write_saved_model", write)
+    monkeypatch.setattr(comparison, "measure_parity", lambda *_, **__: {"clips": []})
+    model, given = tiny_model("none"), {"name": "m", "clips": 1}
+    assert export_saved_model(model, tmp_path, warmup=False, **given).is_dir()
+    with pytest.raises(AssertionError, match="nobody asked"):
+        export_saved_model(model, tmp_path, version=2, **given)
 
 
 def test_more_clips_than_needed(tmp_path):

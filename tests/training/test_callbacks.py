@@ -15,7 +15,6 @@ from tsi_keras.training.checkpoints import SaveModels
 from tsi_keras.training.checkpoints import SaveState
 from tsi_keras.training.optimizer import GroupedSGD
 from tsi_keras.training.optimizer import ReplicaLossScale
-from tsi_keras.training.run_lock import LOCK
 from tsi_keras.training.run_lock import RunLock
 from tsi_keras.training.schedule import OfConsumedBatches
 from tsi_keras.training.schedule import StepDecay
@@ -23,6 +22,7 @@ from tsi_keras.training.state import latest_state
 from tsi_keras.training.state import load_state
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import file_sha256
+from tsi_keras.utils.folder_lock import LOCK
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 

@@ -61,6 +61,7 @@ def test_switches_are_the_same_for_all_workers(info):
     one, other = (common_facts(CONFIG, info, resume=value) for value in (True, False))
     assert {name for name in one if one[name] != other[name]} == {"`--resume`"}
     assert {"`--data`", "versions", "`train.seed`"} <= one.keys()
+    assert {"keras", "numpy", "python"} <= one["versions"].keys()
 
 
 def test_too_little_memory_is_one_line(info):

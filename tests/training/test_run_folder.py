@@ -12,10 +12,10 @@ from tsi_keras.training.config_io import dump_config
 from tsi_keras.training.config_io import load_config
 from tsi_keras.training.run_folder import RunFolder
 from tsi_keras.training.run_folder import open_run
-from tsi_keras.training.run_lock import LOCK
 from tsi_keras.training.run_lock import RunLock
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import write_json
+from tsi_keras.utils.folder_lock import LOCK
 
 CONFIG = Config()
 

@@ -20,19 +20,18 @@ from tsi_keras.evaluation.protocols import Protocol
 from tsi_keras.evaluation.protocols import check_class_names
 from tsi_keras.evaluation.protocols import check_num_frames
 from tsi_keras.evaluation.protocols import clip_options
-from tsi_keras.evaluation.protocols import first_sentence
 from tsi_keras.evaluation.protocols import get_protocol
 from tsi_keras.evaluation.report import EvaluationReport
-from tsi_keras.evaluation.report import versions
 from tsi_keras.evaluation.report import write_report
-from tsi_keras.models.loading import find_model_file
-from tsi_keras.models.loading import load_classifier
+from tsi_keras.evaluation.tensorflow_errors import readable_records
+from tsi_keras.models.loading import resolve_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import check_output
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import file_sha256
+from tsi_keras.utils.versions import versions
 
 # One of these lies in every folder an evaluation wrote.
 MARKS = ("metrics.json",)
@@ -82,7 +81,7 @@ def evaluate(
     chosen = get_protocol(protocol)
     if batch_size < 1:
         raise InputError(f"`--batch-size` must be 1 or more. Received: {batch_size}")
-    source, model = _loaded(model)
+    source, model = resolve_classifier(model)
     info = load_dataset_info(data_dir)
     info.split(split)
     check_num_frames(model, num_frames)
@@ -147,13 +146,6 @@ class _Sheet:
         draw_predictions(np.stack(self.clips), captions, path)
 
 
-def _loaded(model: VideoClassifier | str | Path) -> tuple[Path | None, VideoClassifier]:
-    """The model and the file it came from, if it came from one."""
-    if isinstance(model, str | Path):
-        return find_model_file(model), load_classifier(model)
-    return None, model
-
-
 def _score(
     model: VideoClassifier,
     info: DatasetInfo,
@@ -194,16 +186,10 @@ def _batches(
     """The batches of a data set; a damaged record becomes an InputError."""
     batches = iter(dataset)
     while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
+        with readable_records(info, split):
+            batch = next(batches, None)
+        if batch is None:
             return
-        except tf.errors.OpError as error:
-            raise InputError(
-                f"The {split!r} records in {info.folder} cannot be read as "
-                f"dataset.json lists them: {first_sentence(error)}; prepare the data "
-                "set again with --overwrite."
-            ) from error
         yield batch
 
 

@@ -1,74 +1,30 @@
 """Classify video files."""
 
-import json
 from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import dataclass
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tsi_keras.data.annotations import VIDEO_SUFFIXES
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.decoding import VideoError
 from tsi_keras.data.decoding import read_video
 from tsi_keras.data.preprocessing import resize_and_center_crop
-from tsi_keras.data.remote import RemotePath
 from tsi_keras.data.remote import to_path
 from tsi_keras.data.remote_input import video_as_file
 from tsi_keras.data.sampling import clip_indices
-from tsi_keras.evaluation.metrics import softmax
+from tsi_keras.evaluation.predictions import Prediction
+from tsi_keras.evaluation.predictions import best_classes
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.models.video_classifier import VideoClassifier
-from tsi_keras.utils.console import console
-from tsi_keras.utils.console import print_table
 from tsi_keras.utils.console import progress
-from tsi_keras.utils.errors import InputError
-from tsi_keras.utils.files import is_same_file
-from tsi_keras.utils.files import write_json
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.urls import is_remote
 
 # Frames per second that `pipelines.prepare` stores unless told otherwise.
 DEFAULT_FPS = 12.0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One class a video may belong to.
-
-    Attributes:
-        rank: 1 for the most probable.
-        index: the label.
-        label: the class name.
-        probability: softmax of the logits, 0..1.
-    """
-
-    rank: int
-    index: int
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says about one video file.
-
-    Attributes:
-        path: the file.
-        candidates: the most probable classes, best first; empty after an error.
-        error: why the file could not be classified, or None.
-        logits: float32 `(K,)`, or None after an error.
-    """
-
-    path: Path
-    candidates: list[Candidate] = field(default_factory=list)
-    error: str | None = None
-    logits: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 def predict_videos(
@@ -105,9 +61,8 @@ def predict_videos(
             print(prediction.path, prediction.candidates[0].label)
         ```
     """
-    for name, value in (("--top-k", top_k), ("--batch-size", batch_size)):
-        if value < 1:
-            raise InputError(f"`{name}` must be 1 or more. Received: {value}")
+    check_positive("--top-k", top_k)
+    check_positive("--batch-size", batch_size)
     paths = [to_path(p) if is_remote(p) else Path(p) for p in paths]
     options, decoding = clip_options(model), decoding_options(model)
     results: dict[int, Prediction] = {}
@@ -161,19 +116,6 @@ def read_clip(
     return clip.numpy()
 
 
-def as_json(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """Return JSON-ready entries: `video`, and `predictions` or `error`."""
-    return [
-        {"video": str(prediction.path), "error": prediction.error}
-        if prediction.error
-        else {
-            "video": str(prediction.path),
-            "predictions": [asdict(each) for each in prediction.candidates],
-        }
-        for prediction in predictions
-    ]
-
-
 def decoding_options(model: VideoClassifier) -> dict[str, Any]:
     """Return how the model's records were made from videos.
 
@@ -208,154 +150,3 @@ def _classify(
         number: best_classes(paths[number], row, names, top_k)
         for (number, _), row in zip(batch, logits, strict=True)
     }
-
-
-def best_classes(
-    path: Path, logits: np.ndarray, class_names: Sequence[str], top_k: int
-) -> Prediction:
-    """Return what the scores of one video say.
-
-    Args:
-        path: the video.
-        logits: `(K,)`.
-        class_names: K names.
-        top_k: candidates, at most K.
-
-    Returns:
-        The prediction; an `error` where a score is not finite.
-    """
-    if not np.isfinite(logits).all():
-        return Prediction(path, error="the model's scores are not finite numbers")
-    candidates = rank_classes(class_names, softmax(logits), top_k)
-    return Prediction(path, candidates, logits=logits)
-
-
-def rank_classes(
-    class_names: Sequence[str], probabilities: np.ndarray, top_k: int
-) -> list[Candidate]:
-    """Return the most probable classes, best first; of equal ones the lower label.
-
-    Args:
-        class_names: K names.
-        probabilities: `(K,)`.
-        top_k: how many; at most K.
-    """
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [
-        Candidate(rank, int(i), class_names[i], float(probabilities[i]))
-        for rank, i in enumerate(best, start=1)
-    ]
-
-
-def best_candidates(
-    model: VideoClassifier, probabilities: np.ndarray, top_k: int
-) -> list[Candidate]:
-    """`rank_classes` with the names of a model, or "class 0" ... without any."""
-    return rank_classes(model.label_names, probabilities, top_k)
-
-
-def find_videos(paths: Iterable[str | Path]) -> list[Path | RemotePath]:
-    """Return the given files, and in place of a folder all videos below it.
-
-    Args:
-        paths: files (any name), folders, and addresses of single files such as
-            `s3://bucket/video.mp4`.
-
-    Returns:
-        Paths in the order given; those of a folder sorted.
-
-    Raises:
-        InputError: a path does not exist, or a folder holds no video.
-    """
-    found: list[Path | RemotePath] = []
-    for path in paths:
-        if is_remote(path):
-            found.append(to_path(path))
-            continue
-        path = Path(path).expanduser()
-        if not path.exists():
-            raise InputError(f"VIDEO {path} does not exist.")
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.rglob("*") if _is_video(p))
-        if not inside:
-            raise InputError(f"VIDEO {path} is a folder without videos below it.")
-        found += inside
-    return found
-
-
-def _is_video(path: Path) -> bool:
-    """A file with a video's name; hidden ones are left out."""
-    named = path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-    return named and path.is_file()
-
-
-def check_json_file(
-    path: str | Path, *, overwrite: bool, videos: Iterable[str | Path] = ()
-) -> None:
-    """Raise InputError when predictions cannot be written to `path`; "-" is stdout.
-
-    Args:
-        path: the file.
-        overwrite: whether it may exist.
-        videos: what the predictions are about, which it must not be.
-    """
-    if path == "-":
-        return
-    path = Path(path).expanduser()
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"`--json` {path} must be a file in an existing folder.")
-    if path.exists() and not overwrite:
-        raise InputError(
-            f"`--json` {path} exists; nothing was written. Choose another file or add "
-            "--overwrite."
-        )
-    if any(is_same_file(path, video) for video in videos):
-        raise InputError(
-            f"`--json` {path} is a video to classify; choose another file."
-        )
-
-
-def deliver(
-    predictions: Sequence[Prediction], json_file: str | Path | None = None
-) -> int:
-    """Print a table, or JSON where the file is "-"; write the file if there is one.
-
-    Args:
-        predictions: of the videos a command was given.
-        json_file: checked with `check_json_file` before, "-" or None.
-
-    Returns:
-        Exit status of the command: 1 when a video could not be classified, else 0.
-    """
-    if json_file == "-":
-        print(json.dumps(as_json(predictions), indent=2, ensure_ascii=False))
-    else:
-        print_predictions(predictions)
-        if json_file:
-            write_json(Path(json_file).expanduser(), as_json(predictions))
-    return 1 if any(prediction.error for prediction in predictions) else 0
-
-
-def print_predictions(predictions: Sequence[Prediction]) -> None:
-    """Print one row per candidate; a failed video has one row with its reason."""
-    names = _shown_names([prediction.path for prediction in predictions])
-    rows = []
-    for name, prediction in zip(names, predictions, strict=True):
-        rows += [
-            (name, each.rank, each.label, f"{100 * each.probability:.2f} %")
-            for each in prediction.candidates
-        ]
-        if prediction.error:
-            rows.append((name, "-", f"error: {prediction.error}", "-"))
-    print_table("Predictions", ("video", "rank", "label", "probability"), rows)
-    failed = sum(prediction.error is not None for prediction in predictions)
-    done = len(predictions) - failed
-    console.print(f"{done} videos classified, {failed} failed", markup=False)
-
-
-def _shown_names(paths: list[Path]) -> list[str]:
-    """File names where they tell the videos apart, else whole paths."""
-    names = [path.name for path in paths]
-    return names if len(set(names)) == len(set(paths)) else [str(p) for p in paths]

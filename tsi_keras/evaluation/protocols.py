@@ -1,10 +1,7 @@
 """Test protocols: which clips of a video are scored, and how they are prepared."""
 
-import re
 from dataclasses import dataclass
 from itertools import zip_longest
-
-import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.models.video_classifier import VideoClassifier
@@ -121,20 +118,6 @@ def check_class_names(model: VideoClassifier, class_names: list[str]) -> None:
             f"The model has {model.num_classes} classes, the data set "
             f"{len(class_names)}; {advice}"
         )
-
-
-def first_sentence(error: tf.errors.OpError) -> str:
-    """What a TensorFlow error says, without the names of operations around it."""
-    return bare_message(str(error.message)) or type(error).__name__
-
-
-def bare_message(text: str) -> str:
-    """The first error of a TensorFlow message, without the names of operations."""
-    line, *more = text.strip().splitlines() or [""]
-    if more and line.endswith("root error(s) found."):
-        line = more[0].partition(": ")[2]  # (0) INVALID_ARGUMENT: ...
-    line = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", line)
-    return line.strip().rstrip(".")
 
 
 def _quoted(name: str | None) -> str:

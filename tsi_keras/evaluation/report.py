@@ -2,7 +2,6 @@
 
 import csv
 import io
-import platform
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
@@ -10,11 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-import tsi_keras
 from tsi_keras.evaluation.metrics import TOP5
 from tsi_keras.evaluation.metrics import ClassRow
 from tsi_keras.evaluation.metrics import Metrics
@@ -151,17 +147,6 @@ def summary(report: EvaluationReport) -> dict[str, Any]:
         "scored_classes": scored_classes,
         "notes": notes,
         **report.context,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes the figures."""
-    return {
-        "tsi_keras": tsi_keras.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
     }
 
 

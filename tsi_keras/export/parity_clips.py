@@ -14,8 +14,7 @@ from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.records import encode_record
 from tsi_keras.data.records import parse_record
 from tsi_keras.data.sampling import clip_indices
-from tsi_keras.evaluation.protocols import first_sentence
-from tsi_keras.utils.errors import InputError
+from tsi_keras.evaluation.tensorflow_errors import readable_records
 
 
 @dataclass(frozen=True)
@@ -81,17 +80,12 @@ def record_clips(
     """
     stored = tf.data.TFRecordDataset(info.shard_paths(split)).take(count)
     ids, jpegs, records = [], [], []
-    try:
+    with readable_records(info, split):
         parsed = stored.map(lambda record: (record, parse_record(record)))
         for record, video in parsed.as_numpy_iterator():
             ids.append(video["id"].decode("utf-8"))
             jpegs.append(_chosen(list(video["frames"]), options))
             records.append(record)
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"The {split!r} records in {info.folder} cannot be read: "
-            f"{first_sentence(error)}; prepare the data set again with --overwrite."
-        ) from error
     data = {
         "folder": str(info.folder),
         "split": split,

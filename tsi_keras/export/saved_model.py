@@ -2,15 +2,16 @@
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
+from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.dataset_info import load_dataset_info
 from tsi_keras.evaluation.protocols import clip_options
-from tsi_keras.evaluation.report import versions
 from tsi_keras.export.assets import LABELS
 from tsi_keras.export.assets import labels_text
 from tsi_keras.export.assets import write_assets
@@ -20,7 +21,6 @@ from tsi_keras.export.other_formats import NO_OTHERS
 from tsi_keras.export.other_formats import OtherFormats
 from tsi_keras.export.other_formats import check_formats
 from tsi_keras.export.other_formats import write_formats
-from tsi_keras.export.parity import ParityClips
 from tsi_keras.export.parity import print_parity
 from tsi_keras.export.precision import in_float32
 from tsi_keras.export.serving_files import FOLDER as SERVING
@@ -40,14 +40,14 @@ from tsi_keras.export.warmup import plain_clips
 from tsi_keras.export.warmup import write_warmup
 from tsi_keras.models.folding import fold_batch_norm
 from tsi_keras.models.folding import foldable_layers
-from tsi_keras.models.loading import find_model_file
-from tsi_keras.models.loading import load_classifier
+from tsi_keras.models.loading import resolve_classifier
 from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import file_sha256
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_text
+from tsi_keras.utils.versions import versions
 
 # Clips to compare on; shares of the best classes need more.
 _FEW, _MANY = 8, 100
@@ -123,7 +123,8 @@ def export_saved_model(
     Raises:
         InputError: model, data, name, version or weights cannot be used, the version
             or another file exists, other versions of that name have other labels, a
-            package is missing for the warm-up requests or ONNX, or int8 has no data.
+            package is missing for the warm-up requests or ONNX, int8 has no data, or
+            another export of that name is under way.
         ParityError: an export is not what the model is; nothing is left behind.
         TFLiteError, OnnxError: the model cannot be written so; likewise.
 
@@ -134,46 +135,32 @@ def export_saved_model(
         print(serve(frames=clips)["probabilities"])
         ```
     """
-    check_weights(weights)
-    rounded = data_dir is not None and {weights, *formats.tflite} != {"float32"}
-    clips = (_MANY if rounded else _FEW) if clips is None else clips
-    _check_numbers(version, clips)
-    if warmup:
-        check_warmup()
-    source = None
-    if isinstance(model, str | Path):
-        source, model = find_model_file(model), load_classifier(model)
-    trained, model = model, in_float32(model)
+    if clips is None:
+        clips = _clips_needed(data_dir, {weights, *formats.tflite})
+    _check_options(version, clips, weights, warmup)
+    source, trained = resolve_classifier(model)
+    model = in_float32(trained)
     options = clip_options(model)
     name = model_name(name, source, model)
     target = Path(output).expanduser().absolute() / name
-    check_target(target, version, labels_text(model), overwrite=overwrite)
     info = None if data_dir is None else load_dataset_info(data_dir)
-    check_formats(
-        formats, target, version, has_data=info is not None, overwrite=overwrite
-    )
+    check = partial(_check_places, target, version, model, formats, info, overwrite)
+    check()
     comparison = Comparison(
         model, options, choose_clips(model, options, info, split, clips), min_agreement
     )
     served = _folded(model) if fold_bn else model
-    with workshop(target) as shop:
-        folder = shop / "model"
-        write_saved_model(served, folder, options, weights=weights)
-        jpegs = _warmup_clips(comparison.clips, options)
-        facts = {
-            "weights": weights,
-            "warmup_requests": write_warmup(folder, name, jpegs, options)
-            if warmup
-            else 0,
-            "folded_batch_norms": len(foldable_layers(model)) if fold_bn else 0,
-        }
+    with workshop(target) as (shop, lock):
+        check()  # Another export may have ended since.
+        folder = shop / str(version)
+        facts = _write_version(served, folder, name, comparison, weights, warmup)
         files = write_formats(served, shop, options, formats, info)
         parity = comparison.of_all(served, folder, weights, files)
         parity |= _provenance(model, source, folder) | {"export": facts}
         if trained is not model:
             parity["mixed_precision"] = comparison.effect_of(trained)
-        moves = {folder: target / str(version)}
-        moves |= {path: target / path.name for path in files.values()}
+        moves = {path: target / path.name for path in (folder, *files.values())}
+        lock.check()
         with installed(moves, overwrite=overwrite):
             write_text(target / LABELS, labels_text(model))
             write_serving_files(target, name, overwrite=overwrite)
@@ -215,13 +202,35 @@ def write_saved_model(
         tf.saved_model.save(root, str(folder), signatures, save_options)
 
 
-def _check_numbers(version: int, clips: int) -> None:
-    """Raise InputError for numbers below 1."""
+def _clips_needed(data_dir: str | Path | None, kinds: set[str]) -> int:
+    """How many clips to compare exports of some kinds on."""
+    return _FEW if data_dir is None or kinds == {"float32"} else _MANY
+
+
+def _check_options(version: int, clips: int, weights: str, warmup: bool) -> None:
+    """Raise InputError for what no model can be exported with."""
+    check_weights(weights)
     if version < 1 or clips < 1:
         raise InputError(
             "`--version` and `--clips` must be 1 or more. "
             f"Received: {version} and {clips}"
         )
+    if warmup:
+        check_warmup()
+
+
+def _check_places(
+    target: Path,
+    version: int,
+    model: VideoClassifier,
+    formats: OtherFormats,
+    info: DatasetInfo | None,
+    overwrite: bool,
+) -> None:
+    """Raise InputError for what may not be written beside what is there."""
+    check_target(target, version, labels_text(model), overwrite=overwrite)
+    has_data = info is not None
+    check_formats(formats, target, version, has_data=has_data, overwrite=overwrite)
 
 
 def _folded(model: VideoClassifier) -> VideoClassifier:
@@ -240,9 +249,30 @@ def _folded(model: VideoClassifier) -> VideoClassifier:
     )
 
 
-def _warmup_clips(chosen: ParityClips, options: ClipOptions) -> list[list[bytes]]:
-    """Real clips if there are some; noise would be large."""
-    return chosen.jpegs if chosen.source == "records" else plain_clips(options)
+def _write_version(
+    served: VideoClassifier,
+    folder: Path,
+    name: str,
+    comparison: Comparison,
+    weights: str,
+    warmup: bool,
+) -> dict[str, Any]:
+    """Write the SavedModel; tells what was done to the model for it."""
+    model = comparison.model
+    write_saved_model(served, folder, comparison.options, weights=weights)
+    return {
+        "weights": weights,
+        "warmup_requests": _write_warmup(folder, name, comparison) if warmup else 0,
+        "folded_batch_norms": 0 if served is model else len(foldable_layers(model)),
+    }
+
+
+def _write_warmup(folder: Path, name: str, comparison: Comparison) -> int:
+    """Requests of the real clips if there are some, for noise would be large."""
+    chosen, options = comparison.clips, comparison.options
+    is_real = chosen.source == "records"
+    jpegs = chosen.jpegs if is_real else plain_clips(options)
+    return write_warmup(folder, name, jpegs, options)
 
 
 def _provenance(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tsi_keras.evaluation.protocols import bare_message
+from tsi_keras.evaluation.tensorflow_errors import bare_message
 from tsi_keras.utils.errors import InputError
 
 AVAILABLE = "AVAILABLE"

@@ -18,15 +18,16 @@ from tsi_keras.data.sampling import clip_indices
 from tsi_keras.data.stored_video import RecordOptions
 from tsi_keras.data.stored_video import StoredVideo
 from tsi_keras.data.stored_video import store_video
-from tsi_keras.evaluation.predict import Prediction
-from tsi_keras.evaluation.predict import best_classes
 from tsi_keras.evaluation.predict import read_clip
+from tsi_keras.evaluation.predictions import Prediction
+from tsi_keras.evaluation.predictions import best_classes
 from tsi_keras.export.exported_model import ExportedModel
 from tsi_keras.export.serving_client import ServingClient
 from tsi_keras.export.serving_client import ServingError
 from tsi_keras.export.serving_client import check_ready
 from tsi_keras.utils.console import progress
 from tsi_keras.utils.errors import InputError
+from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.urls import is_remote
 
 # The signatures of an export, and what is sent to each.
@@ -75,8 +76,7 @@ def request_videos(
                 print(prediction.path, prediction.candidates[0].label)
         ```
     """
-    if top_k < 1:
-        raise InputError(f"`--top-k` must be 1 or more. Received: {top_k}")
+    check_positive("--top-k", top_k)
     check_signature(signature)
     check_quality(quality)
     paths = [to_path(path) if is_remote(path) else Path(path) for path in paths]

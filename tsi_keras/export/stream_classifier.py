@@ -16,9 +16,9 @@ from tsi_keras.data.frame_conversion import FrameConverter
 from tsi_keras.data.preprocessing import resize_and_center_crop
 from tsi_keras.data.span import exact_seconds
 from tsi_keras.evaluation.metrics import softmax
-from tsi_keras.evaluation.predict import Candidate
-from tsi_keras.evaluation.predict import best_candidates
 from tsi_keras.evaluation.predict import decoding_options
+from tsi_keras.evaluation.predictions import Candidate
+from tsi_keras.evaluation.predictions import rank_classes
 from tsi_keras.evaluation.protocols import clip_options
 from tsi_keras.export.stream_features import FrameFeatures
 from tsi_keras.export.stream_windows import Window
@@ -86,11 +86,8 @@ class StreamingClassifier:
 
     Args:
         model: the classifier; its `preprocessing` says how frames are prepared.
-        window: seconds of a window, rounded so that sampled frames coincide, see
-            `stream_windows.plan_windows`; 4 by default (64 stored frames for
-            `"dense"` sampling).
-        hop: seconds from window to window, rounded likewise; a quarter of the window
-            by default.
+        window: seconds of a window; default and rounding: `stream_windows.plan_windows`.
+        hop: seconds from window to window; likewise.
         smooth: mean of the probabilities of so many windows; 1 for none. It begins anew
             after windows without frames.
         min_probability: a less probable best class is no label but None.
@@ -227,7 +224,7 @@ class StreamingClassifier:
             self._recent.clear()
         self._recent.append(softmax(logits))
         probabilities = np.mean(self._recent, axis=0)
-        candidates = best_candidates(self.model, probabilities, self._top_k)
+        candidates = rank_classes(self.model.label_names, probabilities, self._top_k)
         best = candidates[0]
         sure = best.probability >= self._min_probability
         return StreamPrediction(

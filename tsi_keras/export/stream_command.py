@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -20,8 +18,8 @@ from tsi_keras.data.remote_input import video_as_file
 from tsi_keras.data.video_container import VideoError
 from tsi_keras.data.video_stream import SCHEMES
 from tsi_keras.data.video_stream import VideoStream
-from tsi_keras.evaluation.predict import check_json_file
 from tsi_keras.evaluation.predict import decoding_options
+from tsi_keras.evaluation.prediction_output import check_json_file
 from tsi_keras.export.stream_classifier import StreamingClassifier
 from tsi_keras.export.stream_classifier import StreamPrediction
 from tsi_keras.export.stream_run import StreamRun
@@ -34,6 +32,7 @@ from tsi_keras.utils.console import console
 from tsi_keras.utils.console import errors
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import is_same_file
+from tsi_keras.utils.stop_signals import StopSignals
 from tsi_keras.utils.urls import is_remote
 
 
@@ -96,7 +95,7 @@ def run_stream(model: str | Path, source: str, command: StreamCommand) -> int:
         if command.overlay is not None:
             errors.print("--overlay: sound is not copied", markup=False)
         run.open()
-        with _lines(command) as write, _StopOnSignal(run) as stop:
+        with _lines(command) as write, StopSignals(run.stop) as stop:
             failed = _write_all(run, write, segments=command.segments)
         target = errors if command.json == "-" else console
         target.print(str(run.summary), markup=False, soft_wrap=True)
@@ -210,35 +209,3 @@ def _as_text(item: dict | Segment | StreamPrediction) -> str:
     label = item.label if item.label is not None else "(no label)"
     percent = 100 * item.probability
     return f"{item.start:9.2f} - {item.end:9.2f} s  {percent:5.1f} %  {label}"
-
-
-class _StopOnSignal:
-    """Lets SIGTERM and Ctrl-C end a run in good order; a second Ctrl-C ends it at once.
-
-    Signals that are ignored stay ignored; outside the main thread it does nothing.
-
-    Attributes:
-        received: number of the signal, or None.
-    """
-
-    def __init__(self, run: StreamRun):
-        self._run = run
-        self._handlers: dict[int, Any] = {}
-        self.received: int | None = None
-
-    def __enter__(self) -> "_StopOnSignal":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._handlers[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-    def _receive(self, number: int, _) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = self.received or number
-        self._run.stop()

@@ -71,8 +71,9 @@ def plan_windows(
     Args:
         options: frames per clip (T) and their sampling.
         rate: stored frames per second.
-        window: seconds; 4 by default, and 64 stored frames for `"dense"` sampling.
-        hop: seconds; a quarter of the window by default.
+        window: seconds of a window; 4 by default, and 64 stored frames for `"dense"`
+            sampling.
+        hop: seconds from window to window; a quarter of the window by default.
 
     Returns:
         The nearest lengths: for `"segments"` a window is T k stored frames, of which

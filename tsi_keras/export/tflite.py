@@ -16,7 +16,7 @@ from tsi_keras.data.clips import choose_frames
 from tsi_keras.data.clips import evaluation_clip
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.data.records import parse_record
-from tsi_keras.evaluation.protocols import first_sentence
+from tsi_keras.evaluation.tensorflow_errors import readable_records
 from tsi_keras.export.assets import LABELS
 from tsi_keras.export.assets import PREPROCESSING
 from tsi_keras.export.assets import labels_text
@@ -135,13 +135,8 @@ def calibration_clips(
     videos = records.take(count).map(parse_record)
     clips = videos.map(lambda record: choose_frames(record, options, None))
     clips = clips.map(evaluation_clip(options))
-    try:
+    with readable_records(info, split):
         return np.stack([clip["frames"] for clip in clips.as_numpy_iterator()])
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"The {split!r} records in {info.folder} cannot be read: "
-            f"{first_sentence(error)}; prepare the data set again with --overwrite."
-        ) from error
 
 
 def _flatbuffers(

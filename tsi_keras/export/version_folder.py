@@ -15,6 +15,7 @@ from tsi_keras.models.video_classifier import VideoClassifier
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
+from tsi_keras.utils.folder_lock import FolderLock
 
 PARITY = "parity.json"
 
@@ -61,25 +62,42 @@ def check_target(target: Path, version: int, labels: str, *, overwrite: bool) ->
 
 
 @contextlib.contextmanager
-def workshop(target: Path) -> Iterator[Path]:
+def workshop(target: Path) -> Iterator[tuple[Path, FolderLock]]:
     """A folder beside the versions that vanishes, and `target` too if still empty.
 
+    One export at a time has it; checks made before must be made again inside.
+
+    Yields:
+        The folder and the lock on `target`.
+
     Raises:
-        InputError: `target` cannot be written.
+        InputError: another export is at work there, or `target` cannot be written.
     """
+    lock = FolderLock(target, "choose another --name")
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=target))
+        with lock:
+            with _explained(target):
+                target.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+                folder = Path(tempfile.mkdtemp(prefix=".export-", dir=target))
+            try:
+                yield folder, lock
+            finally:
+                shutil.rmtree(folder)
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty
+            target.rmdir()
+
+
+@contextlib.contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Raise InputError when the folder does not take anything."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"`--output` {target} cannot be written: {error.strerror}."
         ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-        if not any(target.iterdir()):
-            target.rmdir()
 
 
 @contextlib.contextmanager
@@ -93,7 +111,7 @@ def installed(moves: Mapping[Path, Path], *, overwrite: bool) -> Iterator[None]:
         overwrite: whether something may be in those places.
 
     Raises:
-        InputError: something is and must not be, as when two exports run at once.
+        InputError: something is and must not be.
     """
     taken = [place for place in moves.values() if place.exists()]
     if taken and not overwrite:

@@ -68,6 +68,16 @@ def check_frame_maps(input_shape, num_frames: int, layer: str) -> int:
     return int(channels)
 
 
+def check_divisible(channels: int, argument: str, value: int) -> int:
+    """Return `channels / value`, or raise a `ValueError` naming the argument."""
+    if channels % value:
+        raise ValueError(
+            f"The {channels} channels of the input must be divisible by `{argument}`. "
+            f"Received: {argument}={value}"
+        )
+    return channels // value
+
+
 def unfold_frames(x, num_frames: int):
     """`(N*T, ...)` to `(N, T, ...)`; every other axis may be dynamic."""
     check_frame_count(x, num_frames)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tsi_keras.layers._frames import check_choice
+from tsi_keras.layers._frames import check_divisible
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import fold_frames
@@ -81,12 +82,7 @@ class CrossScaleTemporalIntegration(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = check_frame_maps(input_shape, self.num_frames, type(self).__name__)
-        if channels % self.groups:
-            raise ValueError(
-                f"The {channels} channels of the input must be divisible by `groups`. "
-                f"Received: groups={self.groups}"
-            )
-        width = channels // self.groups
+        width = check_divisible(channels, "groups", self.groups)
         self.integrate = [self._add_integrate(j, width) for j in range(1, self.groups)]
         self.temporal = [
             self._add_temporal(j, (*input_shape[:3], width))

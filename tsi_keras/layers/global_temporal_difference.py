@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tsi_keras.layers._frames import check_choice
+from tsi_keras.layers._frames import check_divisible
 from tsi_keras.layers._frames import check_frame_count
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
@@ -95,12 +96,7 @@ class GlobalTemporalDifference(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = check_frame_maps(input_shape, self.num_frames, type(self).__name__)
-        if channels % self.reduction:
-            raise ValueError(
-                f"The {channels} channels of the input must be divisible by "
-                f"`reduction`. Received: reduction={self.reduction}"
-            )
-        reduced = channels // self.reduction
+        reduced = check_divisible(channels, "reduction", self.reduction)
         self.reduce = self._linear("reduce", channels, reduced)
         self._build_aggregation(reduced)
         self.difference = self._linear("difference", reduced, reduced)

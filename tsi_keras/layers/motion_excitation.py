@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from tsi_keras.layers._convolutions import depthwise
+from tsi_keras.layers._convolutions import pointwise
 from tsi_keras.layers._frames import check_choice
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
@@ -13,7 +15,6 @@ from tsi_keras.layers._frames import following_frames
 from tsi_keras.layers._frames import pad_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
-from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.batch_normalization import BatchNormalization
 from tsi_keras.layers.pyramid import pooled_pyramid_difference
 from tsi_keras.layers.salient_motion_excitation import GATES
@@ -73,15 +74,7 @@ class MotionExcitation(keras.layers.Layer):
         reduced = max(1, channels // self.reduction)
         self.reduce = self._build_pointwise("reduce", channels, reduced)
         self.reduce_bn = self._build_norm("reduce_bn", reduced)
-        self.transform = keras.layers.DepthwiseConv2D(
-            3,
-            padding="same",
-            use_bias=False,
-            depthwise_initializer=kaiming("fan_in"),
-            data_format="channels_last",
-            dtype=self.dtype_policy,
-            name="transform",
-        )
+        self.transform = depthwise("transform", self.dtype_policy)
         self.transform.build((None, None, None, reduced))
         self.expand = self._build_pointwise("expand", reduced, channels)
         self.expand_bn = self._build_norm(
@@ -91,15 +84,7 @@ class MotionExcitation(keras.layers.Layer):
         )
 
     def _build_pointwise(self, name, channels, filters):
-        layer = keras.layers.Conv2D(
-            filters,
-            1,
-            use_bias=False,
-            kernel_initializer=kaiming("fan_out"),
-            data_format="channels_last",
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        layer = pointwise(filters, name, self.dtype_policy)
         layer.build((None, None, None, channels))
         return layer
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from tsi_keras.layers._frames import check_choice
+from tsi_keras.layers._frames import check_divisible
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
@@ -89,12 +90,8 @@ class MultipleTemporalAggregation(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = check_frame_maps(input_shape, self.num_frames, type(self).__name__)
-        if channels % self.scale:
-            raise ValueError(
-                f"The {channels} channels of the input must be divisible by `scale`. "
-                f"Received: scale={self.scale}"
-            )
-        fragment = (None, None, None, channels // self.scale)
+        width = check_divisible(channels, "scale", self.scale)
+        fragment = (None, None, None, width)
         for index in range(self.scale - 1):
             self._build_temporal(index, "identity", fragment)
             self._build_convolution(index, fragment)

@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
+from tsi_keras.layers._convolutions import depthwise
+from tsi_keras.layers._convolutions import pointwise
 from tsi_keras.layers._frames import check_choice
+from tsi_keras.layers._frames import check_divisible
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
@@ -13,7 +16,6 @@ from tsi_keras.layers._frames import following_frames
 from tsi_keras.layers._frames import pad_frames
 from tsi_keras.layers._frames import precise_dtype
 from tsi_keras.layers._frames import unfold_frames
-from tsi_keras.layers._initializers import kaiming
 from tsi_keras.layers.alignment import ALIGNMENTS
 from tsi_keras.layers.alignment import align
 from tsi_keras.layers.batch_normalization import BatchNormalization
@@ -119,18 +121,13 @@ class SalientMotionExcitation(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = check_frame_maps(input_shape, self.num_frames, type(self).__name__)
-        if channels % self.reduction:
-            raise ValueError(
-                f"The {channels} channels of the input must be divisible by "
-                f"`reduction`. Received: reduction={self.reduction}"
-            )
-        reduced = channels // self.reduction
+        reduced = check_divisible(channels, "reduction", self.reduction)
         self._build_reduction(input_shape, reduced)
         self._build_pyramid((*input_shape[:3], reduced))
         self._build_recovery((*input_shape[:3], reduced), channels)
 
     def _build_reduction(self, shape, reduced):
-        self.reduce = self._pointwise(reduced, "reduce")
+        self.reduce = pointwise(reduced, "reduce", self.dtype_policy)
         self.reduce.build(shape)
         if self.use_bn:
             self.reduce_bn = BatchNormalization(
@@ -141,38 +138,19 @@ class SalientMotionExcitation(keras.layers.Layer):
     def _build_pyramid(self, shape):
         self.pyramid = []
         for level in range(self.levels):
-            convolution = keras.layers.DepthwiseConv2D(
-                3,
-                padding="same",
-                use_bias=False,
-                depthwise_initializer=kaiming("fan_in"),
-                data_format="channels_last",
-                dtype=self.dtype_policy,
-                name=f"pyramid_{level}",
-            )
+            convolution = depthwise(f"pyramid_{level}", self.dtype_policy)
             convolution.build(shape)
             setattr(self, f"pyramid_{level}", convolution)
             self.pyramid.append(convolution)
 
     def _build_recovery(self, shape, channels):
-        self.expand = self._pointwise(channels, "expand")
+        self.expand = pointwise(channels, "expand", self.dtype_policy)
         self.expand.build(shape)
         if self.use_bn:
             self.expand_bn = BatchNormalization(
                 name="expand_bn", dtype=self.dtype_policy
             )
             self.expand_bn.build((*shape[:3], channels))
-
-    def _pointwise(self, filters, name):
-        return keras.layers.Conv2D(
-            filters,
-            1,
-            use_bias=False,
-            kernel_initializer=kaiming("fan_out"),
-            data_format="channels_last",
-            dtype=self.dtype_policy,
-            name=name,
-        )
 
     def call(self, x, training=None):
         reduced = self._normalize(self.reduce(x), "reduce_bn", training)

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from tsi_keras.layers._convolutions import depthwise
+from tsi_keras.layers._convolutions import pointwise
 from tsi_keras.layers._frames import check_frame_maps
 from tsi_keras.layers._frames import check_num_frames
 from tsi_keras.layers._frames import check_positive
@@ -128,21 +130,21 @@ class TemporalCorrelation(keras.layers.Layer):
                 self.attention += [convolution, norm]
 
     def _convolution(self, kind, filters, name):
-        options = {
-            "padding": "same",
-            "use_bias": False,
-            "data_format": "channels_last",
-            "dtype": self.dtype_policy,
-            "name": name,
-        }
         if kind == "depthwise":
-            return keras.layers.DepthwiseConv2D(
-                3, depthwise_initializer=kaiming("fan_in"), **options
-            )
-        options["kernel_initializer"] = kaiming("fan_out")
-        if kind == "grouped":
-            return GroupedConv2D(filters, 3, groups=MOTION_GROUPS, **options)
-        return keras.layers.Conv2D(filters, 1, **options)
+            return depthwise(name, self.dtype_policy)
+        if kind == "pointwise":
+            return pointwise(filters, name, self.dtype_policy)
+        return GroupedConv2D(
+            filters,
+            3,
+            groups=MOTION_GROUPS,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=kaiming("fan_out"),
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name=name,
+        )
 
     def _norm(self, name, channels):
         norm = BatchNormalization(name=name, dtype=self.dtype_policy)

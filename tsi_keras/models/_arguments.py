@@ -1,6 +1,7 @@
 """Checks of the arguments that models share."""
 
 import difflib
+from collections.abc import Iterable
 
 _MODEL_ARGUMENTS = ("name", "trainable")
 
@@ -30,6 +31,18 @@ def check_model_arguments(kwargs: dict, known: tuple[str, ...]) -> None:
             f"Unknown argument `{argument}`. Received: "
             f"{argument}={kwargs[argument]!r}.{hint}"
         )
+
+
+def did_you_mean(name, known: Iterable[str], cutoff: float = 0.4) -> str:
+    """A question with up to three near matches for an error, or nothing.
+
+    Args:
+        name: what was received.
+        known: what is right.
+        cutoff: how alike a near match must be, 0..1.
+    """
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=cutoff)
+    return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def check_backbone(backbone) -> None:

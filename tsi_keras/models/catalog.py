@@ -4,9 +4,10 @@ The figures are the papers' own, none is measured here. `python -m pipelines.doc
 models` prints them beside our parameter counts and costs.
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
+
+from tsi_keras.models._arguments import did_you_mean
 
 V1 = "Something-Something V1"
 V2 = "Something-Something V2"
@@ -269,10 +270,9 @@ def get_preset(name: str) -> Preset:
         ValueError: no preset has this name; the message lists near matches.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, n=3, cutoff=0.4)
-        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(
-            f"`preset` must be a registered name. Received: {name!r}. {hint}"
+            f"`preset` must be a registered name. Received: {name!r}. "
+            f"{did_you_mean(name, PRESETS)}"
             f"Registered: {', '.join(sorted(PRESETS))}."
         )
     return PRESETS[name]

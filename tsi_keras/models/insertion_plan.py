@@ -1,12 +1,12 @@
 """Which temporal layers go where in an image network."""
 
-import difflib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 
 import keras
 
+from tsi_keras.models._arguments import did_you_mean
 from tsi_keras.models.layer_graph import LayerGraph
 from tsi_keras.models.placement import TemporalPlacement
 from tsi_keras.models.residual_graph import PLACE_RULES
@@ -124,11 +124,9 @@ def _check_names(graph, names):
     known = graph.names()
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
             raise ValueError(
-                f"`where` names {name!r}, which is no layer of the model. {hint}"
-                f"{_examples(graph)}"
+                f"`where` names {name!r}, which is no layer of the model. "
+                f"{did_you_mean(name, known, 0.5)}{_examples(graph)}"
             )
     if not names:
         raise ValueError(f"`where` is empty. {_examples(graph)}")

@@ -87,3 +87,27 @@ def load_classifier(
             "tsi_keras VideoClassifier."
         )
     return model
+
+
+def resolve_classifier(
+    model: VideoClassifier | str | Path,
+) -> tuple[Path | None, VideoClassifier]:
+    """Load a classifier unless it is one already.
+
+    Args:
+        model: a classifier, or what `load_classifier` takes.
+
+    Returns:
+        The file it was loaded from, or None, and the classifier.
+
+    Raises:
+        InputError: as `load_classifier`.
+
+    Example:
+        ```python
+        file, model = resolve_classifier("runs/tsi")  # runs/tsi/best.keras
+        ```
+    """
+    if isinstance(model, str | Path):
+        return find_model_file(model), load_classifier(model)
+    return None, model

@@ -1,12 +1,13 @@
 """The registry of temporal modules: what a `temporal` name puts into a network."""
 
-import difflib
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 
 import keras
+
+from tsi_keras.models._arguments import did_you_mean
 
 LayerFactory = Callable[..., keras.layers.Layer]
 
@@ -121,11 +122,9 @@ def get_temporal(name: str) -> TemporalModule:
         ValueError: `name` is not registered; the message lists near matches.
     """
     if name not in _REGISTRY:
-        near = difflib.get_close_matches(str(name), _REGISTRY, n=3, cutoff=0.4)
-        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(
             f"`temporal` must be a registered name or a callable. Received: {name!r}. "
-            f"{hint}Registered: {', '.join(sorted(_REGISTRY))}."
+            f"{did_you_mean(name, _REGISTRY)}Registered: {', '.join(sorted(_REGISTRY))}."
         )
     return _REGISTRY[name]
 

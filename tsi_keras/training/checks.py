@@ -5,10 +5,10 @@ from pathlib import Path
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.training.config import Config
 from tsi_keras.training.distribution import check_batch_size
-from tsi_keras.training.summary import versions
 from tsi_keras.training.weights_and_biases import import_wandb
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.urls import is_remote
+from tsi_keras.utils.versions import versions
 
 
 def common_facts(

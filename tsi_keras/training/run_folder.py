@@ -13,7 +13,6 @@ from tsi_keras.training.config import Config
 from tsi_keras.training.config import differences
 from tsi_keras.training.config_io import dump_config
 from tsi_keras.training.config_io import load_config
-from tsi_keras.training.run_lock import LOCK
 from tsi_keras.training.run_lock import RunLock
 from tsi_keras.training.state import SavedState
 from tsi_keras.training.state import latest_state
@@ -26,6 +25,7 @@ from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
 from tsi_keras.utils.files import write_text
+from tsi_keras.utils.folder_lock import LOCK
 
 # Keys of the section `train` that may be others when a run is resumed: they say where
 # it runs and what watches it, not what it trains.

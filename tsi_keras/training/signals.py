@@ -1,12 +1,12 @@
 """Signals end training after the step, with its state saved."""
 
 import signal
-import threading
 
 import keras
 
 from tsi_keras.training.checkpoints import SaveState
 from tsi_keras.training.multi_worker import any_worker
+from tsi_keras.utils.stop_signals import StopSignals
 
 
 class TrainingInterrupted(RuntimeError):
@@ -28,11 +28,9 @@ class TrainingInterrupted(RuntimeError):
 class StopOnSignal(keras.callbacks.Callback):
     """End training in good order on SIGTERM and Ctrl-C.
 
-    A signal lets the current step end, then the state is saved and `fit` raises. A
-    second Ctrl-C aborts at once. As a context it takes over the signals and hands them
-    back; outside the main thread, where Python cannot do that, it does nothing. Signals
-    that are ignored, as `nohup` has it, stay ignored. Several workers end together when
-    one of them was asked to, within about a second.
+    A signal lets the current step end, then the state is saved and `fit` raises. It is
+    a context too, which takes the signals over as `StopSignals` does. Several workers
+    end together when one of them was asked to, within about a second.
 
     Args:
         state: the callback that saves the state; it comes before this one.
@@ -52,20 +50,14 @@ class StopOnSignal(keras.callbacks.Callback):
     def __init__(self, state: SaveState):
         super().__init__()
         self.state = state
-        self.received: int | None = None
-        self._handlers = {}
+        self._signals = StopSignals(self._want_stop)
 
     def __enter__(self) -> "StopOnSignal":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._handlers[number] = signal.signal(number, self._receive)
+        self._signals.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        self._handlers = {}
+    def __exit__(self, *error) -> None:
+        self._signals.__exit__(*error)
 
     def on_train_batch_end(self, batch, logs=None):
         self._stop_if(self.state.stop)
@@ -80,11 +72,7 @@ class StopOnSignal(keras.callbacks.Callback):
             strategy, wanted = self.model.distribute_strategy, self.state.stop_wanted
             self._stop_if(any_worker(strategy, wanted))
 
-    def _receive(self, number: int, _) -> None:
-        """Remember the signal; a handler may do little more."""
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = self.received or number
+    def _want_stop(self) -> None:
         self.state.stop_wanted = True
 
     def _stop_if(self, asked: bool) -> None:
@@ -93,4 +81,5 @@ class StopOnSignal(keras.callbacks.Callback):
             _, epoch, step = self.state.save()
             # Nobody ends before the chief has written it.
             any_worker(self.model.distribute_strategy, True)
-            raise TrainingInterrupted(self.received or signal.SIGTERM, epoch, step)
+            number = self._signals.received or signal.SIGTERM
+            raise TrainingInterrupted(number, epoch, step)

@@ -1,15 +1,11 @@
 """The outcome of a training run, in its `summary.json`."""
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-import tsi_keras
 from tsi_keras.data.dataset_info import DatasetInfo
 from tsi_keras.models import VideoClassifier
 from tsi_keras.training.checkpoints import epoch_metrics
@@ -18,6 +14,7 @@ from tsi_keras.training.run_folder import describe_dataset
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
+from tsi_keras.utils.versions import versions
 
 # What decides which epoch is the best.
 MONITOR = "val_top1"
@@ -92,13 +89,3 @@ def _best_row(rows: list[dict[str, float]]) -> dict[str, float] | None:
     """The first epoch with the highest val top-1, as `SaveModels` keeps it."""
     validated = [row for row in rows if MONITOR in row]
     return max(validated, key=lambda row: row[MONITOR], default=None)
-
-
-def versions() -> dict[str, str]:
-    """Return what a run is made with."""
-    return {
-        "tsi_keras": tsi_keras.__version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-    }

@@ -63,12 +63,12 @@ from tsi_keras.training.signals import StopOnSignal
 from tsi_keras.training.summary import MONITOR
 from tsi_keras.training.summary import TrainingSummary
 from tsi_keras.training.summary import load_summary
-from tsi_keras.training.summary import versions
 from tsi_keras.training.summary import write_summary
 from tsi_keras.training.weights_and_biases import LogToWandb
 from tsi_keras.training.whole_files import explained_disk_errors
 from tsi_keras.utils.console import console
 from tsi_keras.utils.files import check_output
+from tsi_keras.utils.versions import versions
 
 # Callbacks that hold something open, also when training fails.
 _CLOSED = (Progress, EvaluateAverages, LogLearningRates, LogToWandb, ServiceWatch)
