@@ -73,8 +73,8 @@ def decode_crop_for_device(
         jpegs: as for `decode_regions`.
         box: as for `decode_regions`.
         crop_size: side of the square it will become, in pixels.
-        largest_side: regions with a longer side are resized here: the device gets no
-            more pixels than that, and none that need a filter.
+        largest_side: at most `largest_plain_side(crop_size)`. Regions with a longer
+            side are resized here, filtered: the device gets no more pixels than that.
 
     Returns:
         `crops` uint8 `(T, H, W, 3)` and `sides` int32 `(2,)`: H and W, each at most
@@ -83,11 +83,11 @@ def decode_crop_for_device(
     Raises:
         tf.errors.InvalidArgumentError: as for `decode_regions`.
     """
-    frames = decode_regions(jpegs, box)
+    crops = tf.stack(decode_regions(jpegs, box))
     clip = tf.cond(
         tf.reduce_max(box[2:]) <= largest_side,
-        lambda: tf.stack(frames),
-        lambda: _resize_to_square(frames, box[2:], crop_size),
+        lambda: crops,
+        lambda: resize_frames(crops, crop_size, crop_size, filtered=True),
     )
     return {"crops": clip, "sides": tf.shape(clip)[1:3]}
 
