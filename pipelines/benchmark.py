@@ -151,21 +151,23 @@ def _measure_data(args: argparse.Namespace) -> None:
 
     if args.measure_training and (args.config is None or args.data is None):
         raise InputError("`--measure-training` needs --config FILE and --data DATA.")
+    choices, batch_size = _clips(args)
+    needs = {clips.resize_on: _needed(args, clips.resize_on) for clips in choices}
     output = claim(args)
     rows = []
-    options, batch_size = _clips(args)
     for grain in args.grain if args.synthetic else [None]:
         with _records(args.data, grain) as (folder, name):
-            for place in args.resize_on or [options.resize_on]:
-                clips = replace(options, resize_on=place)
-                speed = _input_speed(args, folder, clips, batch_size)
+            for options in choices:
+                place = options.resize_on
+                speed = _input_speed(args, folder, options, batch_size)
                 rows += [_row(step, name, place, speed) for step in speed.steps]
                 _print_speed(speed, f"{name}, crops resized on the {place}")
-    needed = _needed(args)
-    if needed is not None:
-        verdict = describe_wait_for_data(speed.clips_per_second, needed)
-        console.print(verdict, soft_wrap=True)
-    write(output, "input_pipeline", rows, needed_clips_per_second=needed)
+                if needs[place] is not None:
+                    verdict = describe_wait_for_data(
+                        speed.clips_per_second, needs[place]
+                    )
+                    console.print(verdict, soft_wrap=True)
+    write(output, "input_pipeline", rows, needed_clips_per_second=needs)
 
 
 @contextmanager
@@ -183,16 +185,25 @@ def _records(data: str | None, grain: float | None):
 
 
 def _clips(args: argparse.Namespace):
-    """The clips to measure with, and how many make a batch."""
+    """The clips to measure with, one by one, and how many make a batch."""
     from tsi_keras.data.clip_options import ClipOptions
 
-    if args.config is None:
-        return ClipOptions(), args.batch_size or 8
-    from tsi_keras.training.building import clip_options
+    options, batch_size = ClipOptions(), 8
+    if args.config is not None:
+        from tsi_keras.training.building import clip_options
+
+        config = _config(args)
+        options, batch_size = clip_options(config), config.train.batch_size
+    places = args.resize_on or [options.resize_on]
+    choices = [replace(options, resize_on=place) for place in places]
+    return choices, args.batch_size or batch_size
+
+
+def _config(args: argparse.Namespace, *overrides: str):
+    """The configuration that was named, with other values."""
     from tsi_keras.training.config_io import load_config
 
-    config = load_config(args.config, args.overrides)
-    return clip_options(config), args.batch_size or config.train.batch_size
+    return load_config(args.config, [*args.overrides, *overrides])
 
 
 def _input_speed(args: argparse.Namespace, folder: str, options, batch_size: int):
@@ -209,7 +220,7 @@ def _input_speed(args: argparse.Namespace, folder: str, options, batch_size: int
     )
 
 
-def _needed(args: argparse.Namespace) -> float | None:
+def _needed(args: argparse.Namespace, place: str) -> float | None:
     """Clips per second of the training in question."""
     if args.run is not None:
         from tsi_keras.training.speed import logged_training_speed
@@ -217,10 +228,9 @@ def _needed(args: argparse.Namespace) -> float | None:
         return logged_training_speed(args.run)
     if args.measure_training:
         from tsi_keras.data.dataset_info import load_dataset_info
-        from tsi_keras.training.config_io import load_config
         from tsi_keras.training.speed import measure_training_speed
 
-        config = load_config(args.config, args.overrides)
+        config = _config(args, f"data.resize_on={place}")
         return measure_training_speed(config, load_dataset_info(args.data))
     return args.clips_per_second
 

@@ -165,23 +165,27 @@ def test_the_command(data, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows][:2] == [BARE, "read"]
     content = json.loads((tmp_path / "out" / "input_pipeline.json").read_text())
-    assert content["cores"] >= 1 and content["needed_clips_per_second"] > 0
+    assert content["cores"] >= 1 and content["needed_clips_per_second"]["host"] > 0
     assert len(content["rows"]) == len(rows)
     assert run(main, [*quick, *output]) == 2
     assert "--overwrite" in capsys.readouterr().err
 
 
-def test_both_places_of_the_resizing_are_measured(data, tmp_path):
+def test_both_places_of_the_resizing_are_measured(data, tmp_path, capsys):
     quick = ["data", "--data", str(data), "--seconds", "0.01", "--repeats", "1"]
     quick += ["--output", str(tmp_path / "out")]
     (tmp_path / "recipe.yaml").write_text(CONFIG)
     quick += ["--config", str(tmp_path / "recipe.yaml")]
-    assert run(main, [*quick, "--resize-on", "host", "device"]) == 0
+    both = ["--resize-on", "host", "device", "--measure-training"]
+    assert run(main, [*quick, *both]) == 0
     with open(tmp_path / "out" / "input_pipeline.csv", newline="") as file:
         rows = list(csv.DictReader(file))
+    assert capsys.readouterr().out.count("the training takes") == 2
     places = [row["resize_on"] for row in rows]
     assert places == ["host"] * 5 + ["device"] * 5
+    earlier = (tmp_path / "out" / "input_pipeline.csv").read_bytes()
     assert run(main, [*quick, "--overwrite", "--resize-on", "moon"]) == 2
+    assert (tmp_path / "out" / "input_pipeline.csv").read_bytes() == earlier
 
 
 def test_keys_of_the_configuration_can_be_changed(data, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Training on crops that the device resizes comes out as on resized clips."""
 
+import copy
 import csv
 from dataclasses import replace
 
@@ -33,6 +34,13 @@ def test_equals_resizing_on_the_host(data_dir, tmp_path, distribution):
     assert_same_training(found, one_device("tiny", data_dir))
 
 
+def plain_model() -> keras.Model:
+    """A model that knows nothing of this package."""
+    frames = keras.Input((4, 32, 32, 3))
+    x = keras.layers.GlobalAveragePooling3D()(frames)
+    return keras.Model(frames, keras.layers.Dense(3, name="head")(x))
+
+
 def batch(data_dir, clips):
     """A training batch and what it is resized to."""
     arguments = {"batch_size": 4, "training": True, "repeat": True, "seed": 2}
@@ -45,10 +53,7 @@ def test_a_model_of_ones_own(data_dir):
     losses = []
     for clips in (CLIPS, ON_DEVICE):
         keras.utils.set_random_seed(1)
-        frames = keras.Input((4, 32, 32, 3))
-        x = keras.layers.GlobalAveragePooling3D()(frames)
-        model = keras.Model(frames, keras.layers.Dense(3, name="head")(x))
-        model = resizing(model, clips)
+        model = resizing(plain_model(), clips)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("sgd", loss, metrics=["accuracy"])
         x, y = batch(data_dir, clips)
@@ -59,11 +64,32 @@ def test_a_model_of_ones_own(data_dir):
     assert np.isfinite(model.evaluate(x, y, verbose=0)).all()
 
 
-def test_nothing_changes_on_the_host():
-    model = worker_training.NETWORKS["tiny"]()
-    before = type(model)
-    assert resizing(model, CLIPS) is model and type(model) is before
-    assert type(resizing(model, ON_DEVICE)) is not before
+@pytest.mark.parametrize("make", ["tiny", "plain"])
+def test_files_and_copies_are_of_the_models_class(tmp_path, make):
+    model = worker_training.NETWORKS["tiny"]() if make == "tiny" else plain_model()
+    resizing(model, ON_DEVICE).save(tmp_path / "m.keras")
+    clips = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
+    for other in (keras.saving.load_model(tmp_path / "m.keras"), copy.deepcopy(model)):
+        assert type(other) is type(model)
+        np.testing.assert_allclose(other(clips), model(clips), rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_call_counts(data_dir):
+    model = plain_model()
+    model.compile("sgd", "mse")
+    before = model.train_step
+    small = replace(ON_DEVICE, crop_size=24)
+    for clips in (small, ON_DEVICE, ON_DEVICE):
+        resizing(model, clips)
+    x, _ = batch(data_dir, ON_DEVICE)
+    y = np.zeros((4, 3), "float32")
+    model.train_on_batch(x, y)  # 24 x 24 would not fit the model
+    resizing(model, small)
+    with pytest.raises(ValueError, match="24"):
+        model.train_on_batch(x, y)
+    assert resizing(model, CLIPS) is model
+    assert model.train_step == before
+    model.train_on_batch(batch(data_dir, CLIPS)[0], y)
 
 
 def test_a_run_of_the_command(data_dir, tmp_path):

@@ -66,21 +66,14 @@ def ended(processes: list[subprocess.Popen]):
             process.wait()
 
 
-def train(
-    network: str,
-    workers: int,
-    data_dir: Path,
-    folder: Path,
-    devices: int = 1,
-    resize_on: str = "host",
-):
-    """The result of every worker."""
+def train(network: str, workers: int, data_dir: Path, folder: Path, *options):
+    """The result of every worker; options are devices and where crops are resized."""
     addresses = free_addresses(workers)
     processes, targets = [], []
     for index in range(workers):
         (folder / str(index)).mkdir()
         targets.append(folder / str(index) / "result.npz")
-        arguments = ["multi_worker", network, data_dir, targets[-1], devices, resize_on]
+        arguments = ["multi_worker", network, data_dir, targets[-1], *options]
         log = folder / f"{index}.log"
         module = "tests.training.worker_training"
         processes.append(start(module, arguments, addresses, index, log))
@@ -124,7 +117,7 @@ def test_two_workers_equal_one_device(data_dir, tmp_path):
 
 def test_two_workers_of_two_devices_equal_one_device(data_dir, tmp_path):
     """As two machines with two GPUs each, which resize the crops themselves."""
-    results = train("tiny", 2, data_dir, tmp_path, devices=2, resize_on="device")
+    results = train("tiny", 2, data_dir, tmp_path, 2, "device")
     check(results, one_device("tiny", data_dir), devices=2)
 
 

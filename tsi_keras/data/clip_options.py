@@ -40,8 +40,10 @@ class ClipOptions:
             becomes, for `"segments"`; see `sampling.clip_indices`.
         augmentation: training only: everything else that changes the clips.
         resize_on: training only: `"host"`, or `"device"`: batches hold the crops as they
-            are stored, and the device that trains resizes them, see
-            `training.device_resizing`. The host then has a third less to do for a clip.
+            are stored (those above 1.25 `crop_size` excepted), padded to the largest,
+            and the device that trains resizes them, see `training.device_resizing`.
+            The host has a quarter to a third less to do; a batch is larger, 1.3 times
+            for crops of up to 256 pixels and clips of 224.
 
     Raises:
         InputError: a value is out of range, or options exclude one another.

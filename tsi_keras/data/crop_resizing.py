@@ -1,8 +1,9 @@
 """Crops of training clips: decoded without the rest of the frame, brought to a square.
 
-The square is made on the host, or on the device that trains: resizing is a third of what
-a training clip costs the host, and little work for a GPU. Both ways give the same pixels,
-but for the rounding of a device that fuses multiplication and addition.
+The square is made on the host, or on the device that trains: resizing is a quarter to a
+third of what a training clip costs the host, and little work for a GPU. Both ways give the
+same pixels but for rounding: in clips that are mirrored before the resizing, and on devices
+that fuse multiplication and addition.
 """
 
 import numpy as np

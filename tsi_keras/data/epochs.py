@@ -100,18 +100,16 @@ def repeated_epochs(
 
     Each ends with a full batch; of the first one `skipped` videos are left out.
     """
-    full_batches = shuffle.num_videos // batch_size * batch_size
 
     def epoch_videos(epoch: tf.Tensor) -> tf.data.Dataset:
         videos = shuffle.videos(epoch_number(seed, epoch))
+        # Batches read to the end, where a lost record is noticed, and call no function
+        # for every video.
+        full = videos.batch(batch_size, drop_remainder=True).unbatch()
         skip = tf.where(epoch == first_epoch, tf.constant(skipped, tf.int64), 0)
-        # Reading to the end lets a lost record be noticed.
-        return videos.enumerate().filter(
-            lambda index, _: tf.logical_and(index >= skip, index < full_batches)
-        )
+        return full.skip(skip)
 
-    epochs = tf.data.Dataset.counter(first_epoch)
-    return epochs.flat_map(epoch_videos).map(lambda _, video: video)
+    return tf.data.Dataset.counter(first_epoch).flat_map(epoch_videos)
 
 
 def fill_up(videos: tf.data.Dataset, num_videos: int, size: int) -> tf.data.Dataset:

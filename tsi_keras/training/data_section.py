@@ -115,8 +115,8 @@ class DataSection(Section):
     )
     resize_on: Literal["host", "device"] = Field(
         "host",
-        description="where training crops become clips: on a GPU, `device` spares the "
-        "host a third of its work; for crops and flips only",
+        description="where training crops become clips: with a GPU, `device` spares the "
+        "host a quarter of its work or more; for crops and flips only",
     )
     shuffle_buffer: int = Field(
         1024, ge=1, description="videos among which the next is drawn"

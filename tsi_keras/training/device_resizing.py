@@ -1,15 +1,15 @@
 """Training on crops that the device resizes: the other half of `resize_on="device"`."""
 
 from collections.abc import Callable
-from functools import cache
-from functools import partial
 
 import keras
 import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.crop_resizing import resize_crops
-from tsi_keras.training.model_steps import with_steps
+
+# What `resizing` puts before a model's own methods.
+_METHODS = ("train_step", "_symbolic_build")
 
 
 def resizing(model: keras.Model, options: ClipOptions) -> keras.Model:
@@ -17,14 +17,15 @@ def resizing(model: keras.Model, options: ClipOptions) -> keras.Model:
 
     With `resize_on="device"` these hold crops of different sizes; the model then resizes
     them in its training step, each device its own share. Evaluation, prediction and what
-    is saved stay as they are. With `resize_on="host"` nothing is changed.
+    is saved stay as they are. With `resize_on="host"` the model is as it was before. The
+    last call counts.
 
     Args:
         model: built; any model of clips `(N, T, H, W, 3)`.
         options: the ones of the dataset.
 
     Returns:
-        The same model, then of a subclass of its class.
+        The same model.
 
     Example:
         ```python
@@ -35,31 +36,33 @@ def resizing(model: keras.Model, options: ClipOptions) -> keras.Model:
         model.fit(train)
         ```
     """
-    if options.resize_on == "host":
-        return model
-    return with_steps(model, _steps(options.crop_size))
+    for name in _METHODS:
+        # Methods of this one model: files and copies are of the class it has.
+        vars(model).pop(name, None)
+    if options.resize_on == "device":
+        _put_before(model, options.crop_size)
+    model.train_function = None  # it may be compiled from the methods before
+    return model
 
 
-@cache
-def _steps(size: int) -> type:
-    """Methods that resize the crops of a batch before they go on."""
+def _put_before(model: keras.Model, size: int) -> None:
+    """Have the model's methods called with clips."""
+    train_step, symbolic_build = model.train_step, model._symbolic_build
 
-    class ResizingSteps:
-        def train_step(self, data):
-            resize = partial(_resized_clips, size=size)
-            return super().train_step(_with_clips(data, resize))
+    def train_on_crops(data):
+        return train_step(_with_clips(data, lambda x: _resized(x, size)))
 
-        def _symbolic_build(self, iterator=None, data_batch=None):
-            # Keras builds metrics from the shapes of a batch. It may be the mean of
-            # those of the replicas, which is no batch of crops any more.
-            if data_batch is not None:
-                data_batch = _with_clips(data_batch, partial(_empty_clips, size=size))
-            super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+    def build_for_crops(iterator=None, data_batch=None):
+        # Keras builds metrics from the shapes of a batch. It may be the mean of those
+        # of the replicas, which is no batch of crops any more.
+        if data_batch is not None:
+            data_batch = _with_clips(data_batch, lambda x: _empty(x, size))
+        symbolic_build(iterator=iterator, data_batch=data_batch)
 
-    return ResizingSteps
+    vars(model).update(zip(_METHODS, (train_on_crops, build_for_crops), strict=True))
 
 
-def _with_clips(data, make_clips: Callable):
+def _with_clips(data, make_clips: Callable[[dict], tf.Tensor]):
     """A batch with clips for its crops; one of the evaluation has clips already."""
     x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(x, dict):
@@ -67,11 +70,11 @@ def _with_clips(data, make_clips: Callable):
     return keras.utils.pack_x_y_sample_weight(x, y, weights)
 
 
-def _resized_clips(x: dict, size: int) -> tf.Tensor:
+def _resized(x: dict, size: int) -> tf.Tensor:
     """The clips that crops become."""
     return resize_crops(x["crops"], x["sides"], size)
 
 
-def _empty_clips(x: dict, size: int) -> tf.Tensor:
+def _empty(x: dict, size: int) -> tf.Tensor:
     """Clips of the same shape and type."""
     return tf.zeros((*x["crops"].shape[:2], size, size, 3), tf.uint8)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import keras
@@ -15,7 +16,6 @@ import tensorflow as tf
 
 from tsi_keras.training.distribution import is_chief
 from tsi_keras.training.distribution import place_of
-from tsi_keras.training.model_steps import with_steps
 from tsi_keras.utils.errors import InputError
 
 Outcome = TypeVar("Outcome")
@@ -57,8 +57,15 @@ def trainable(model: keras.Model) -> keras.Model:
     if strategy.num_replicas_in_sync > 1:
         several = place_of(strategy).workers > 1
         steps = _MultiWorkerSteps if several else _WeightedEvaluation
-        with_steps(model, steps)
+        model.__class__ = _subclass(steps, type(model))
     return model
+
+
+@cache
+def _subclass(steps: type, model: type) -> type:
+    """The class of models like `model` with other steps."""
+    namespace = {"from_config": model.from_config, "__doc__": model.__doc__}
+    return type(model.__name__, (steps, model), namespace)
 
 
 class _WeightedEvaluation:
