@@ -1,15 +1,14 @@
 """What the server that forks worker processes imports once, for all of them.
 
-Import it nowhere else: it settles things for its whole process. Workers write
-TFRecords and nothing more, so they take no accelerator, and TensorFlow's start-up
-messages would only repeat those of the main process.
+Import it nowhere else: it settles things for its whole process.
 """
 
 import os
 import warnings
 
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+from tsi_keras.data.worker_environment import SETTLED
+
+os.environ.update(SETTLED)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tsi_keras.data.records  # noqa: F401

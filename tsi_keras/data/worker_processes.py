@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION
@@ -17,29 +18,40 @@ from typing import Any
 from typing import TypeVar
 
 from tsi_keras.data.shards import PreparationError
+from tsi_keras.data.worker_environment import adopt
 from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.following import end_after
 
 _POLL_SECONDS = 0.2
 _SERVED = "forkserver" in multiprocessing.get_all_start_methods()
 _METHOD = multiprocessing.get_context("forkserver" if _SERVED else "spawn")
+# Held while another module stands in for the script: a second thread would take that
+# for the script and put it back for good.
+_script_replaced = threading.Lock()
 T = TypeVar("T")
 
 
 class _Process(_METHOD.Process):
-    """A process that leaves the calling script alone.
+    """A process that leaves the calling script alone and has our environment.
 
     It would run the script again to find functions defined there, and a script
     without `if __name__ == "__main__":` would then start preparing once more.
     """
 
     def start(self) -> None:
-        script = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            super().start()
-        finally:
-            sys.modules["__main__"] = script
+        # A server that forks knows only the environment of its own start.
+        self._environment = dict(os.environ)
+        with _script_replaced:
+            script = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                super().start()
+            finally:
+                sys.modules["__main__"] = script
+
+    def run(self) -> None:
+        adopt(self._environment)
+        super().run()
 
 
 class _Context(type(_METHOD)):
@@ -50,6 +62,8 @@ def process_context() -> multiprocessing.context.BaseContext:
     """Processes that share nothing with this one; TensorFlow is loaded only once.
 
     What they run must be importable by name, from a module other than `__main__`.
+    Each has the environment variables this process has when it is started, except for
+    those of `worker_environment.SETTLED`.
     """
     context = _Context()
     if _SERVED:
