@@ -107,10 +107,12 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    """Kinds of TFLite files; all of them by one word."""
+    """Kinds of TFLite files; all of them by one word, none by an empty text."""
     from tsi_keras.export.tflite_conversion import KINDS
 
-    return KINDS if text == "all" else tuple(text.split(","))
+    if text == "all":
+        return KINDS
+    return tuple(text.split(",")) if text else ()
 
 
 def _batch(text: str) -> int | None:

@@ -165,6 +165,45 @@ def test_lock_that_was_taken_over_is_noticed(tmp_path):
     assert (tmp_path / LOCK).read_bytes() == before
 
 
+def test_check_sees_what_the_file_says_now(tmp_path):
+    """Not what the last sign of life, up to 20 s ago, found there."""
+    with FolderLock(tmp_path) as lock:
+        foreign(tmp_path)
+        lock.check()  # never taken, so that nobody took it over
+        (tmp_path / LOCK).unlink()
+        lock.acquire()
+        lock.check()
+        (tmp_path / LOCK).unlink()
+        foreign(tmp_path)
+        with pytest.raises(InputError, match="taken over by process 41 on node7"):
+            lock.check()
+        (tmp_path / LOCK).unlink()
+        # Once lost is lost, even when the other has ended.
+        with pytest.raises(InputError, match="taken over by process 41 on node7"):
+            lock.check()
+
+
+def test_check_goes_on_where_the_disk_does_not_answer(tmp_path, monkeypatch):
+    def gone(_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with FolderLock(tmp_path) as lock:
+        lock.acquire()
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_lock.Path, "read_bytes", gone)
+            lock.check()
+
+
+def test_locks_of_other_names_are_others(tmp_path):
+    with FolderLock(tmp_path) as run, FolderLock(tmp_path, name=".other") as other:
+        run.acquire()
+        other.acquire()
+        assert {path.name for path in tmp_path.iterdir()} == {LOCK, ".other"}
+        with pytest.raises(InputError, match="in use by process"):
+            FolderLock(tmp_path, name=".other").acquire()
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_beat_changes_the_file_but_not_its_size(tmp_path):
     with FolderLock(tmp_path) as lock:
         lock.acquire()

@@ -20,6 +20,7 @@ from tsi_keras.export.other_formats import OtherFormats
 from tsi_keras.export.other_formats import check_formats
 from tsi_keras.export.saved_model import export_saved_model
 from tsi_keras.export.tflite_classifier import TFLiteClassifier
+from tsi_keras.export.tflite_conversion import KINDS
 from tsi_keras.utils.errors import InputError
 
 FILES = {"model.tflite", "model_int8.tflite", "model.onnx"}
@@ -185,6 +186,20 @@ def test_bad_options(options, capsys):
         command.main(["--model", "m", *options])
     assert status.value.code == 2
     assert f"Received: '{options[1]}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, kinds",
+    [
+        ("", ()),
+        ("int8", ("int8",)),
+        ("int8,float16", ("int8", "float16")),
+        ("all", KINDS),
+    ],
+)
+def test_kinds_of_tflite_files(text, kinds):
+    given = ["--model", "m", "--tflite", text]
+    assert command.build_parser().parse_args(given).tflite == kinds
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tsi_keras.data.dataset_info import load_dataset_info
+from tsi_keras.export.version_folder import EXPORT_LOCK
 from tsi_keras.training.config import Config
 from tsi_keras.training.config_io import dump_config
 from tsi_keras.training.config_io import load_config
@@ -234,6 +238,33 @@ def test_lock_that_a_killed_process_left_alone(tmp_path, info, switch):
     with RunLock(tmp_path) as lock:
         run = open_run(tmp_path, CONFIG, info, **{switch: True}, lock=lock)
     assert load_config(run.config) == CONFIG
+
+
+KILLED_EXPORT = """
+import os
+import signal
+import sys
+from pathlib import Path
+from tsi_keras.export.version_folder import workshop
+
+with workshop(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_lock_that_a_killed_export_left_is_no_run(tmp_path, info, repository):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/saved_model.pb").write_text("mine")
+    export = [sys.executable, "-c", KILLED_EXPORT, str(tmp_path)]
+    status = subprocess.run(export, cwd=repository, check=False).returncode
+    assert status == -signal.SIGKILL
+    before = sorted(tmp_path.rglob("*"))
+    assert tmp_path / EXPORT_LOCK in before
+    with RunLock(tmp_path) as lock:
+        with pytest.raises(InputError, match="holds nothing this command wrote"):
+            open_run(tmp_path, CONFIG, info, overwrite=True, lock=lock)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "1/saved_model.pb").read_text() == "mine"
 
 
 def test_finished_run_needs_no_lock(run, info):

@@ -19,6 +19,10 @@ from tsi_keras.utils.folder_lock import FolderLock
 
 PARITY = "parity.json"
 
+# Not the name of a run's lock: what a killed export leaves must not look like a run,
+# which `train --overwrite` may remove.
+EXPORT_LOCK = ".export-lock"
+
 
 def model_name(name: str | None, source: Path | None, model: VideoClassifier) -> str:
     """Folder name of a model: the given one, or that of the run, file or model.
@@ -73,7 +77,7 @@ def workshop(target: Path) -> Iterator[tuple[Path, FolderLock]]:
     Raises:
         InputError: another export is at work there, or `target` cannot be written.
     """
-    lock = FolderLock(target, "choose another --name")
+    lock = FolderLock(target, "choose another --name", EXPORT_LOCK)
     try:
         with lock:
             with _explained(target):

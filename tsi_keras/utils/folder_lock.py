@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tsi_keras.utils.console import console
 from tsi_keras.utils.errors import InputError
 
-# Its name in the folder.
+# Its usual name in a folder: that of a run's lock, by which a run is known.
 LOCK = ".lock"
 
 # Seconds between two signs of life, and after how many without one of another machine's
@@ -64,6 +64,7 @@ class FolderLock:
     Args:
         folder: what to lock. Nothing is touched before `acquire`.
         otherwise: what errors advise whoever does not want to wait.
+        name: of the file in the folder; locks of different names do not see each other.
 
     Example:
         ```python
@@ -72,8 +73,13 @@ class FolderLock:
         ```
     """
 
-    def __init__(self, folder: str | Path, otherwise: str = "choose another folder"):
-        self.path = Path(folder).expanduser().absolute() / LOCK
+    def __init__(
+        self,
+        folder: str | Path,
+        otherwise: str = "choose another folder",
+        name: str = LOCK,
+    ):
+        self.path = Path(folder).expanduser().absolute() / name
         self._otherwise = otherwise
         self._owner = Owner(platform.node(), _machine(), os.getpid(), uuid.uuid4().hex)
         self._beats = 0
@@ -101,11 +107,15 @@ class FolderLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Whether the lock is still ours.
+        """Whether the lock, if it was taken, is still ours; the file is read anew.
+
+        A disk that does not answer for a moment is no reason to stop.
 
         Raises:
             InputError: another machine's process has taken it over.
         """
+        with suppress(OSError):
+            self._look()
         if self._taken_by is not None:
             raise InputError(
                 f"`--output` {self.path.parent} was taken over by {self._taken_by} when "
@@ -198,8 +208,8 @@ class FolderLock:
 
     def _age(self) -> float:
         """Seconds since the file was written, by the clock of the disk."""
-        folder = self.path.parent
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{LOCK}.") as file:
+        folder, name = self.path.parent, self.path.name
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{name}.") as file:
             file.write(b"now")
             file.flush()
             os.fsync(file.fileno())
@@ -231,11 +241,15 @@ class FolderLock:
 
     def _beat(self) -> None:
         """Give one sign of life, unless somebody else has the lock."""
-        owner = self._read()
-        if owner is not None and owner.token != self._owner.token:
-            self._taken_by = owner
-        else:
+        self._look()
+        if self._taken_by is None:
             self._write()
+
+    def _look(self) -> None:
+        """Notice whom the file names instead of us, once it was ours."""
+        owner = self._read()
+        if self._handle is not None and owner not in (None, self._owner):
+            self._taken_by = owner
 
     def _write(self) -> None:
         """Say who has the lock; the same number of bytes every time."""
