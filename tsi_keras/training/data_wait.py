@@ -124,6 +124,7 @@ def describe_wait(share: float, seconds: float) -> str:
     if share < _WORTH_A_WORD:
         return line
     return (
-        f"{line}; more CPU cores, faster storage or records with a smaller --short-side "
+        f"{line}; more CPU cores, faster storage, records with a smaller --short-side or, "
+        "on GPUs, --data.resize_on=device "
         f"would make training up to {1 / max(1 - share, 0.01):.1f} times as fast"
     )
