@@ -121,7 +121,10 @@ def _check_export(model, expected, folder):
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("temporal", NAMES)
 def test_mixed_precision(temporal, policy):
     reference = small(temporal, head_stddev=0.1)
@@ -139,6 +142,7 @@ def test_mixed_precision(temporal, policy):
     assert np.abs(logits - expected).max() < tolerance * spread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporal", NAMES)
 def test_sixteen_frames_and_another_size(temporal):
     model = small(temporal, num_frames=16)

@@ -27,7 +27,10 @@ train: {epochs: 2, milestones: [1], batch_size: 4, accumulation_steps: 2}
 """
 
 
-@pytest.mark.parametrize("distribution", ["one_device", "mirrored"])
+@pytest.mark.parametrize(
+    "distribution",
+    [pytest.param("one_device", marks=pytest.mark.slow), "mirrored"],
+)
 def test_equals_resizing_on_the_host(data_dir, tmp_path, distribution):
     strategy = make_strategy(distribution)
     found = worker_training.train(strategy, "tiny", data_dir, tmp_path, ON_DEVICE)
