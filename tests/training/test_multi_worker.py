@@ -111,6 +111,7 @@ def check(results: list[dict[str, np.ndarray]], expected, devices: int = 1) -> N
     ]
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one_device(data_dir, tmp_path):
     check(train("tiny", 2, data_dir, tmp_path), one_device("tiny", data_dir))
 
