@@ -10,6 +10,7 @@ import types
 
 import pytest
 
+from tests.holding import python_saying
 from tsi_keras.utils import folder_lock
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.folder_lock import LOCK
@@ -83,14 +84,7 @@ def test_one_at_a_time(tmp_path):
 
 def test_a_killed_process_holds_nothing(tmp_path, repository, use_time):
     clock = use_time()
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        cwd=repository,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "locked\n"
+    with python_saying("locked", HOLD, tmp_path, folder=repository) as process:
         with pytest.raises(InputError, match=f"by process {process.pid} on"):
             FolderLock(tmp_path).acquire()
         process.send_signal(signal.SIGKILL)

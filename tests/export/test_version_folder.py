@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -15,6 +13,7 @@ import tsi_keras.export.saved_model as saved_model
 from pipelines import export as command
 from pipelines._command import run
 from tests.evaluation.tiny import tiny_model
+from tests.holding import python_saying
 from tsi_keras.export.other_formats import OtherFormats
 from tsi_keras.export.other_formats import check_formats
 from tsi_keras.export.saved_model import export_saved_model
@@ -147,14 +146,7 @@ with workshop(Path(sys.argv[1])):
 def test_a_killed_export_is_in_nobodys_way(tmp_path, stand_in, repository, capsys):
     model = tiny_model("none")
     model.save(tmp_path / "m.keras")
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "m")],
-        cwd=repository,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "at work\n"
+    with python_saying("at work", HOLD, tmp_path / "m", folder=repository) as process:
         given = ["--model", str(tmp_path / "m.keras"), "--output", str(tmp_path)]
         assert run(command.main, [*given, "--no-warmup", "--clips", "1"]) == 2
         assert f"in use by process {process.pid} on" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import pytest
 
 from pipelines import train as command
 from pipelines._command import run as run_command
+from tests.holding import python_saying
 from tsi_keras.models import load_classifier
 from tsi_keras.training.config import Config
 from tsi_keras.training.config_io import dump_config
@@ -146,14 +147,9 @@ train(load_config(sys.argv[1]), *sys.argv[2:])
 def test_folder_of_a_living_run(tmp_path, data_dir, recipe, repository, capsys):
     """A job that is started again while the old one lives, and when that is killed."""
     run = tmp_path / "run"
-    with subprocess.Popen(
-        [sys.executable, "-c", HELD_AT_A_STEP, recipe, data_dir, run],
-        cwd=repository,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    with python_saying(
+        "saving", HELD_AT_A_STEP, recipe, data_dir, run, folder=repository
     ) as process:
-        assert process.stdout.readline() == "saving\n"
         arguments = [*basics(recipe, data_dir, run), "--resume"]
         assert run_command(command.main, arguments) == 2
         message = capsys.readouterr().err

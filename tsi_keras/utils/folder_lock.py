@@ -123,6 +123,11 @@ class FolderLock:
                 "written here. Let that one go on."
             )
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the last sign of life found another owner; reads nothing."""
+        return self._taken_by is not None
+
     def release(self) -> None:
         """Give the lock up, and remove its file; without it nothing is done."""
         if self._handle is None:
