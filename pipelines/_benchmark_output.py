@@ -12,6 +12,7 @@ _FIGURES = (
     "serving",
     "streaming",
 )
+_MARKS = [f"{name}.json" for name in _FIGURES]
 # Options and arguments that name what is read.
 _INPUTS = ("data", "export", "config", "run", "video", "videos")
 
@@ -39,20 +40,29 @@ def show(rows: list[dict[str, object]], title: str) -> None:
     print_table(title, list(rows[0]), [list(row.values()) for row in rows])
 
 
-def claim(args: argparse.Namespace) -> Path | None:
-    """The folder to write to, claimed before anything is measured."""
+def check(args: argparse.Namespace) -> None:
+    """Refuse an output that must not be written to; nothing is touched.
+
+    All topics do so first, before they look at what else they were given.
+    """
     from tsi_keras.utils.files import check_output
-    from tsi_keras.utils.files import claim_output
 
     if args.output is None:
-        return None
+        return
     inputs = []
     for name in _INPUTS:
         given = getattr(args, name, None) or []
         inputs += [given] if isinstance(given, str) else given
-    marks = [f"{name}.json" for name in _FIGURES]
-    check_output(args.output, overwrite=args.overwrite, marks=marks, inputs=inputs)
-    return claim_output(args.output, overwrite=args.overwrite, marks=marks)
+    check_output(args.output, overwrite=args.overwrite, marks=_MARKS, inputs=inputs)
+
+
+def claim(args: argparse.Namespace) -> Path | None:
+    """The folder to write to, claimed before anything is measured."""
+    from tsi_keras.utils.files import claim_output
+
+    if args.output is None:
+        return None
+    return claim_output(args.output, overwrite=args.overwrite, marks=_MARKS)
 
 
 def write(output: Path | None, name: str, rows, **details) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines._benchmark_export import add_export_topics
 from pipelines._benchmark_output import add_common
+from pipelines._benchmark_output import check
 from pipelines._benchmark_output import claim
 from pipelines._benchmark_output import show
 from pipelines._benchmark_output import write
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     words = sys.argv[1:] if argv is None else argv
     args.command = shlex.join(["python", "-m", "pipelines.benchmark", *words])
+    check(args)
     return args.measure(args) or 0
 
 
