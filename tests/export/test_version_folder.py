@@ -153,6 +153,32 @@ def test_a_killed_export_is_in_nobodys_way(tmp_path, stand_in, repository, capsy
         process.send_signal(signal.SIGKILL)
     folder = export_saved_model(model, tmp_path, name="m", warmup=False, clips=1)
     assert (folder / "pb").read_text() == "float32"
+    assert not [*(tmp_path / "m").glob(".export*")]
+
+
+def test_what_a_killed_export_was_replacing_is_kept_and_named(tmp_path, capsys):
+    left = tmp_path / ".export-at-work-abc"
+    (left / "replaced-0").mkdir(parents=True)
+    with workshop(tmp_path):
+        assert (left / "replaced-0").is_dir()
+    message = f"{left} holds what an export that was killed had put aside: replaced-0"
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_another_export_takes_away_is_made_again(tmp_path, monkeypatch):
+    """It ended, without a version, when this one had just found the folder."""
+    acquire, left = FolderLock.acquire, [True]
+
+    def acquire_after_its_end(lock):
+        if left:
+            left.pop()
+            lock.path.parent.rmdir()
+        acquire(lock)
+
+    monkeypatch.setattr(FolderLock, "acquire", acquire_after_its_end)
+    with workshop(tmp_path / "m") as (folder, _):
+        assert folder.is_dir()
+    assert not (tmp_path / "m").exists()
 
 
 def test_checks_are_made_again_once_the_folder_is_ours(tmp_path, stand_in, monkeypatch):

@@ -12,6 +12,7 @@ from typing import Any
 from tsi_keras.export.assets import LABELS
 from tsi_keras.models.loading import CHECKPOINTS
 from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.console import errors
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
@@ -22,6 +23,9 @@ PARITY = "parity.json"
 # Not the name of a run's lock: what a killed export leaves must not look like a run,
 # which `train --overwrite` may remove.
 EXPORT_LOCK = ".export-lock"
+# How the names begin of a folder in which an export works, and in it of what it replaces.
+_WORKSHOP = ".export-at-work-"
+_REPLACED = "replaced-"
 
 
 def model_name(name: str | None, source: Path | None, model: VideoClassifier) -> str:
@@ -81,9 +85,9 @@ def workshop(target: Path) -> Iterator[tuple[Path, FolderLock]]:
     try:
         with lock:
             with _explained(target):
-                target.mkdir(parents=True, exist_ok=True)
-                lock.acquire()
-                folder = Path(tempfile.mkdtemp(prefix=".export-", dir=target))
+                _enter(target, lock)
+                _clear_leftovers(target)
+                folder = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=target))
             try:
                 yield folder, lock
             finally:
@@ -91,6 +95,30 @@ def workshop(target: Path) -> Iterator[tuple[Path, FolderLock]]:
     finally:
         with contextlib.suppress(OSError):  # it is not empty
             target.rmdir()
+
+
+def _enter(target: Path, lock: FolderLock) -> None:
+    """Make the folder and lock it; one that ends may take it away in between."""
+    for last in (False, False, True):
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            return lock.acquire()
+        except FileNotFoundError:
+            if last:
+                raise
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what a killed export was making; not what it was just replacing."""
+    for folder in target.glob(f"{_WORKSHOP}*"):
+        if replaced := sorted(folder.glob(f"{_REPLACED}*")):
+            errors.print(
+                f"{folder} holds what an export that was killed had put aside: "
+                f"{', '.join(path.name for path in replaced)}; move it back or remove it",
+                markup=False,
+            )
+        else:
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
@@ -123,7 +151,7 @@ def installed(moves: Mapping[Path, Path], *, overwrite: bool) -> Iterator[None]:
     done: list[tuple[Path, Path, Path | None]] = []
     try:
         for number, (made, place) in enumerate(moves.items()):
-            old = made.with_name(f"replaced-{number}") if place.exists() else None
+            old = made.with_name(f"{_REPLACED}{number}") if place.exists() else None
             done.append((made, place, old))
             if old is not None:
                 place.rename(old)
