@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tsi_keras.data.autotuning import BATCHES_AHEAD
+from tsi_keras.data.autotuning import parallel_calls
+from tsi_keras.data.autotuning import untuned
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.clips import crop_box
 from tsi_keras.data.clips import epoch_number
@@ -201,7 +204,9 @@ def _shuffle(
 ) -> Shuffle:
     """The order of the videos, as in `make_dataset`."""
     paths = cached_shard_paths(info, split, cache)
-    return Shuffle(paths, info.split(split).num_videos, options, buffer, False)
+    return Shuffle(
+        paths, info.split(split).num_videos, options, buffer, False, parallel_calls()
+    )
 
 
 def _records(shuffle: Shuffle) -> tf.data.Dataset:
@@ -220,7 +225,7 @@ def _decoded(videos: tf.data.Dataset, options: ClipOptions) -> tf.data.Dataset:
         return tf.stack([region[0, 0, 0] for region in regions])
 
     return videos.map(
-        decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False
+        decode, num_parallel_calls=parallel_calls(), deterministic=False
     ).batch(_BLOCK)
 
 
@@ -241,9 +246,9 @@ def _bare(frames: np.ndarray) -> tf.data.Dataset:
     return (
         tf.data.Dataset.from_tensor_slices(frames)
         .repeat()
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
+        .map(decode, num_parallel_calls=parallel_calls(), deterministic=False)
         .batch(_BLOCK)
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(BATCHES_AHEAD)
     )
 
 
@@ -268,7 +273,7 @@ def _measure_all(
 
 def _measure(pipeline: _Pipeline, seconds: float) -> tuple[float, float]:
     """Once, after a warm-up; nothing of it runs on afterwards."""
-    elements = iter(pipeline.dataset)
+    elements = iter(untuned(pipeline.dataset))
     _take(elements, pipeline.use, seconds / 2)
     cpu = time.process_time()
     count, elapsed = _take(elements, pipeline.use, seconds)

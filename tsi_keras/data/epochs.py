@@ -31,6 +31,7 @@ class Shuffle:
         options: of the clips.
         buffer: videos to draw the next one from.
         deterministic: whether shards are read in a reproducible order.
+        calls: records to parse at the same time.
     """
 
     paths: list[str]
@@ -38,6 +39,7 @@ class Shuffle:
     options: ClipOptions
     buffer: int
     deterministic: bool
+    calls: int
 
     def videos(self, number: tf.Tensor) -> tf.data.Dataset:
         """Every video once, with the JPEG files of random frames.
@@ -55,7 +57,7 @@ class Shuffle:
 
         videos = self.records(number).map(
             choose,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=self.calls,
             deterministic=self.deterministic,
         )
         buffer = min(self.buffer, self.num_videos)

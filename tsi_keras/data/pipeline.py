@@ -9,6 +9,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tsi_keras.data.autotuning import BATCHES_AHEAD
+from tsi_keras.data.autotuning import parallel_calls
+from tsi_keras.data.autotuning import untuned
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.clips import Element
 from tsi_keras.data.clips import choose_frames
@@ -152,16 +155,18 @@ def make_dataset(
     _check_mixing(mix is not None, full, size // workers)
     paths = cached_shard_paths(info, split, cache)
     num_videos = info.split(split).num_videos
+    # Those of a service have processors of their own, and no end.
+    calls = parallel_calls() if service is None else tf.data.AUTOTUNE
     # Workers that saw another order would not share the same batches.
     in_order = deterministic or workers > 1 or service is not None
     if training:
-        shuffle = Shuffle(paths, num_videos, options, shuffle_buffer, in_order)
+        shuffle = Shuffle(paths, num_videos, options, shuffle_buffer, in_order, calls)
         epochs = repeated_epochs if repeat else next_epoch
         videos = epochs(shuffle, seed, batch_size, first_epoch, first_step * size)
         to_clip = _training_clip(options, info)
     else:
         multiple = batch_size if fill_last else None
-        videos = _ordered_videos(paths, num_videos, options, multiple)
+        videos = _ordered_videos(paths, num_videos, options, calls, multiple)
         to_clip = evaluation_clip(options)
     videos = own_share(videos, size, worker, workers)
     keys = ["frames", "label"] + ["weight"] * fill_last + ["id"] * with_ids
@@ -170,12 +175,12 @@ def make_dataset(
         keys = ["batch", *keys]
     clips = videos.map(
         lambda video: _chosen(video | to_clip(video), [*keys, *["seed"] * bool(mix)]),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=calls,
         deterministic=deterministic or not training or service is not None,
     )
     batches = _batched(clips, size // workers, full, _largest_side(options, info))
     if mix is not None:
-        batches = batches.map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = batches.map(mix, num_parallel_calls=calls)
     batches = batches.map(lambda batch: tuple(batch[key] for key in keys))
     if service is not None:
         batches = through_service(batches, service)
@@ -185,7 +190,7 @@ def make_dataset(
         batches = whole(batches, -(-num_videos // batch_size))
     if service is None:  # which has its own options
         batches = batches.with_options(_dataset_options())
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return untuned(batches.prefetch(BATCHES_AHEAD))
 
 
 def _training_clip(
@@ -306,18 +311,23 @@ def _dataset_options() -> tf.data.Options:
 
 
 def _ordered_videos(
-    paths: list[str], num_videos: int, options: ClipOptions, multiple: int | None
+    paths: list[str],
+    num_videos: int,
+    options: ClipOptions,
+    calls: int,
+    multiple: int | None,
 ) -> tf.data.Dataset:
     """Videos in stored order, each with the JPEG files of its centre frames.
 
-    Filled up, with weights, to a multiple of a number if one is given.
+    Parsed `calls` at a time; filled up, with weights, to a multiple of a number if one is
+    given.
     """
 
     def choose(serialized: tf.Tensor) -> Element:
         return choose_frames(parse_record(serialized), options, None)
 
     files = tf.data.TFRecordDataset(paths, buffer_size=read_buffer(paths[0]))
-    videos = files.map(choose, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    videos = files.map(choose, num_parallel_calls=calls, deterministic=True)
     # A shard that lost records must not pass for a smaller data set.
     videos = whole(videos, num_videos)
     return videos if multiple is None else fill_up(videos, num_videos, multiple)
