@@ -9,7 +9,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed-from-lock
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest
+# Neighbours run in one process, which has their fixtures.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # TensorFlow's CUDA registration messages say nothing on a machine without a GPU.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -20,12 +21,12 @@ demo: $(READY)
 	$(BIN)/python -m pipelines.demo --output demo --overwrite --expect-margin 40
 
 test: $(READY) lint
-	$(PYTEST) -n $(JOBS) -m "not slow"
-	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) -m "not slow" tests/layers
+	$(PYTEST) -m "not slow"
+	KERAS_BACKEND=jax $(PYTEST) -m "not slow" tests/layers
 
 test-all: $(READY) lint
-	$(PYTEST) -n $(JOBS)
-	KERAS_BACKEND=jax $(PYTEST) -n $(JOBS) tests/layers tests/models
+	$(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) tests/layers tests/models
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conftest import REPOSITORY
 from tests.data.making_records import record
 from tests.data.making_records import write_dataset
+from tests.holding import python_saying
 from tsi_keras.data import data_service
 from tsi_keras.data.data_service import answers
 from tsi_keras.data.data_service import in_order
@@ -40,14 +42,31 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+SERVE = """
+import sys
+from tsi_keras.data.data_service import start_dispatcher, start_worker
+
+addresses = sys.argv[2:]
+dispatcher = start_dispatcher(int(sys.argv[1]), addresses)
+workers = [start_worker(dispatcher.target, name) for name in addresses[::-1]]
+print("serving", flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
 def service():
-    """Address of a dispatcher with three workers, started in another order."""
-    addresses = [f"localhost:{port}" for port in free_ports(3)]
-    dispatcher = start_dispatcher(0, addresses)
-    workers = [start_worker(dispatcher.target, name) for name in addresses[::-1]]
-    yield dispatcher.target
-    del workers, dispatcher
+    """Address of a dispatcher with three workers, started in another order.
+
+    In a process that is killed: workers that end by themselves may take a minute.
+    """
+    port, *ports = free_ports(4)
+    addresses = [f"localhost:{port}" for port in ports]
+    with python_saying(
+        "serving", SERVE, str(port), *addresses, folder=REPOSITORY
+    ) as it:
+        yield f"grpc://localhost:{port}"
+        it.kill()
 
 
 def train(data, **arguments):
@@ -68,6 +87,7 @@ def test_the_service_gives_the_batches_of_one_process(data, service):
     """Five batches an epoch, which three workers do not divide: in order all the same."""
     stream, local = train(data, service=service), train(data, deterministic=True)
     assert stream.element_spec == local.element_spec
+    assert stream.options().autotune.enabled is False
     assert_equal(stream.take(17), local.take(17))
     # Another start begins anew, wherever the first one was.
     assert_equal(stream.take(4), local.take(4))
