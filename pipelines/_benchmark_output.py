@@ -34,10 +34,16 @@ def add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
 
 
 def show(rows: list[dict[str, object]], title: str) -> None:
-    """Rows as a table on the terminal."""
+    """Rows as a table on the terminal; what is the same in all stands in its title."""
     from tsi_keras.utils.console import print_table
 
-    print_table(title, list(rows[0]), [list(row.values()) for row in rows])
+    columns = [name for name in rows[0] if len({row[name] for row in rows}) > 1]
+    columns = columns if len(rows) > 1 else list(rows[0])
+    same = [f"{name} {rows[0][name]}" for name in rows[0] if name not in columns]
+    # Names of several words, so that narrow terminals can fold them.
+    headers = [name.replace("_", " ") for name in columns]
+    cells = [[row[name] for name in columns] for row in rows]
+    print_table(", ".join([title, *same]).replace("_", " "), headers, cells)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -71,8 +77,8 @@ def write(output: Path | None, name: str, rows, **details) -> None:
         return
     import tensorflow as tf
 
-    from tsi_keras.data.synthetic.writing import available_cores
     from tsi_keras.utils.console import console
+    from tsi_keras.utils.cores import available_cores
     from tsi_keras.utils.measurements import write_measurements
 
     machine = {"cores": available_cores(), "tensorflow": tf.__version__}

@@ -1,14 +1,26 @@
 """Output folders and atomic writes."""
 
+import os
+
 import pytest
 from rich.console import Console
 
+from pipelines._benchmark_output import show
 from pipelines._command import run
 from tsi_keras.utils import console
+from tsi_keras.utils.cores import available_cores
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import read_json
 from tsi_keras.utils.files import write_json
+
+
+def test_every_core_the_process_may_use_counts(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert available_cores() == 7
 
 
 def filled(tmp_path, name="earlier.txt"):
@@ -75,6 +87,20 @@ def test_commands_turn_bad_input_into_one_line_and_status_2(capsys):
     assert run(main, []) == 2
     captured = capsys.readouterr()
     assert captured.err == "error: `--data` is missing.\n"
+
+
+def test_what_is_the_same_in_all_rows_stands_in_the_title(monkeypatch, capsys):
+    monkeypatch.setattr(console, "console", Console(width=80))
+    show(
+        [
+            {"kind": "a", "cpu_ms": 1, "cores": 2},
+            {"kind": "b", "cpu_ms": 3, "cores": 2},
+        ],
+        "T",
+    )
+    title, _, headers, *_ = capsys.readouterr().out.splitlines()
+    assert title.strip() == "T, cores 2"
+    assert headers.split() == ["┃", "kind", "┃", "cpu", "ms", "┃"]
 
 
 def test_tables_show_brackets_as_they_are(monkeypatch, capsys):

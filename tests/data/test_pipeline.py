@@ -1,6 +1,5 @@
 """The input pipeline on small hand-made data sets."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import tensorflow as tf
 from tests.data.making_records import jpeg
 from tests.data.making_records import record
 from tests.data.making_records import write_dataset
-from tsi_keras.data.autotuning import parallel_calls
 from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.data.preprocessing import decode_frames
@@ -80,11 +78,6 @@ def test_shapes_and_types(data):
 def test_iterators_end_at_once(data, make):
     """Those of autotuned datasets may take a minute to."""
     assert make(data).options().autotune.enabled is False
-
-
-def test_every_processor_of_the_process_is_used(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
-    assert parallel_calls() == 3
 
 
 def test_evaluation_keeps_the_order_and_every_video(data):

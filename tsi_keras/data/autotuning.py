@@ -5,20 +5,11 @@ may miss that it is to stop and sleep on for up to a minute. A training would wa
 validations. Numbers that are known need no tuning; the throughput is the same.
 """
 
-import os
-
 import tensorflow as tf
 
 # Batches that are ready while one trains: enough to bridge a slow one, and no more memory
 # than that.
 BATCHES_AHEAD = 4
-
-
-def parallel_calls() -> int:
-    """How many elements to make at the same time: one per processor of this process."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -29,7 +20,7 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
     Example:
         ```python
-        frames = untuned(jpegs.map(decode, num_parallel_calls=parallel_calls()))
+        frames = untuned(jpegs.map(decode, num_parallel_calls=available_cores()))
         ```
     """
     options = tf.data.Options()

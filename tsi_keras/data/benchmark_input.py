@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from tsi_keras.data.autotuning import BATCHES_AHEAD
-from tsi_keras.data.autotuning import parallel_calls
 from tsi_keras.data.autotuning import untuned
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.clips import crop_box
@@ -27,6 +26,7 @@ from tsi_keras.data.epochs import repeated_epochs
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.data.shard_cache import cached_shard_paths
 from tsi_keras.utils.console import progress
+from tsi_keras.utils.cores import available_cores
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.errors import check_positive
 
@@ -205,7 +205,7 @@ def _shuffle(
     """The order of the videos, as in `make_dataset`."""
     paths = cached_shard_paths(info, split, cache)
     return Shuffle(
-        paths, info.split(split).num_videos, options, buffer, False, parallel_calls()
+        paths, info.split(split).num_videos, options, buffer, False, available_cores()
     )
 
 
@@ -225,7 +225,7 @@ def _decoded(videos: tf.data.Dataset, options: ClipOptions) -> tf.data.Dataset:
         return tf.stack([region[0, 0, 0] for region in regions])
 
     return videos.map(
-        decode, num_parallel_calls=parallel_calls(), deterministic=False
+        decode, num_parallel_calls=available_cores(), deterministic=False
     ).batch(_BLOCK)
 
 
@@ -246,7 +246,7 @@ def _bare(frames: np.ndarray) -> tf.data.Dataset:
     return (
         tf.data.Dataset.from_tensor_slices(frames)
         .repeat()
-        .map(decode, num_parallel_calls=parallel_calls(), deterministic=False)
+        .map(decode, num_parallel_calls=available_cores(), deterministic=False)
         .batch(_BLOCK)
         .prefetch(BATCHES_AHEAD)
     )

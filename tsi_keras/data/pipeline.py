@@ -10,7 +10,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from tsi_keras.data.autotuning import BATCHES_AHEAD
-from tsi_keras.data.autotuning import parallel_calls
 from tsi_keras.data.autotuning import untuned
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.data.clips import Element
@@ -35,6 +34,7 @@ from tsi_keras.data.flip_labels import flip_map
 from tsi_keras.data.records import parse_record
 from tsi_keras.data.records import read_buffer
 from tsi_keras.data.shard_cache import cached_shard_paths
+from tsi_keras.utils.cores import available_cores
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.errors import check_positive
 
@@ -156,7 +156,7 @@ def make_dataset(
     paths = cached_shard_paths(info, split, cache)
     num_videos = info.split(split).num_videos
     # Those of a service have processors of their own, and no end.
-    calls = parallel_calls() if service is None else tf.data.AUTOTUNE
+    calls = available_cores() if service is None else tf.data.AUTOTUNE
     # Workers that saw another order would not share the same batches.
     in_order = deterministic or workers > 1 or service is not None
     if training:

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from tsi_keras.data.shards import PreparationError
 from tsi_keras.data.worker_environment import adopt
+from tsi_keras.utils.cores import available_cores
 from tsi_keras.utils.errors import check_positive
 from tsi_keras.utils.following import end_after
 
@@ -75,7 +76,8 @@ def chosen_workers(workers: int | None) -> int:
     """Check a number of processes.
 
     Args:
-        workers: what was asked for; `None` stands for one per CPU.
+        workers: what was asked for; `None` stands for one per core that
+            this process may use.
 
     Returns:
         The number.
@@ -84,7 +86,7 @@ def chosen_workers(workers: int | None) -> int:
         InputError: it is no integer of at least 1.
     """
     if workers is None:
-        return os.cpu_count() or 1
+        return available_cores()
     check_positive("workers", workers)
     return workers
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 import tsi_keras
-from tsi_keras.data.synthetic.writing import available_cores
 from tsi_keras.export.parity_rules import ParityError
 from tsi_keras.utils.child_program import run_child_program
+from tsi_keras.utils.cores import available_cores
 
 BATCH = 4
 _PROGRAM = Path(__file__).with_name("_fresh_process.py")

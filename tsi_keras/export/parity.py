@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from tsi_keras.data.clip_options import ClipOptions
 from tsi_keras.export.fresh_process import BATCH
-from tsi_keras.export.fresh_process import available_cores
 from tsi_keras.export.fresh_process import measure_apart
 from tsi_keras.export.fresh_process import run_in_fresh_process
 from tsi_keras.export.parity_clips import ParityClips
@@ -31,6 +30,7 @@ from tsi_keras.export.parity_rules import complaint
 from tsi_keras.export.parity_rules import thresholds_for
 from tsi_keras.export.parity_rules import top1_margins
 from tsi_keras.models.video_classifier import VideoClassifier
+from tsi_keras.utils.cores import available_cores
 
 __all__ = [
     "THRESHOLDS",

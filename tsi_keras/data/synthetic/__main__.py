@@ -9,10 +9,10 @@ from dataclasses import fields
 from tsi_keras.data.synthetic.motions import CLASSES
 from tsi_keras.data.synthetic.motions import MOTIONS
 from tsi_keras.data.synthetic.options import SyntheticOptions
-from tsi_keras.data.synthetic.writing import available_cores
 from tsi_keras.data.synthetic.writing import write_dataset
 from tsi_keras.utils.command import run
 from tsi_keras.utils.console import console
+from tsi_keras.utils.cores import available_cores
 
 _DESCRIPTION = """\
 Write a folder of short H.264 videos (OUTPUT/class_name/class_name_00000.mp4) in which

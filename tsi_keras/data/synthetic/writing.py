@@ -18,6 +18,7 @@ from tsi_keras.data.synthetic.options import SyntheticOptions
 from tsi_keras.data.synthetic.options import check_integer
 from tsi_keras.data.synthetic.rendering import render_clip
 from tsi_keras.utils.console import progress
+from tsi_keras.utils.cores import available_cores
 from tsi_keras.utils.files import claim_output
 from tsi_keras.utils.files import write_json
 
@@ -102,13 +103,6 @@ def write_video(path: str | Path, frames: np.ndarray, *, fps: float, crf: int) -
         unfinished.unlink(missing_ok=True)
         raise
     return path
-
-
-def available_cores() -> int:
-    """Number of processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _encode(
