@@ -37,13 +37,20 @@ def show(rows: list[dict[str, object]], title: str) -> None:
     """Rows as a table on the terminal; what is the same in all stands in its title."""
     from tsi_keras.utils.console import print_table
 
-    columns = [name for name in rows[0] if len({row[name] for row in rows}) > 1]
-    columns = columns if len(rows) > 1 else list(rows[0])
-    same = [f"{name} {rows[0][name]}" for name in rows[0] if name not in columns]
     # Names of several words, so that narrow terminals can fold them.
-    headers = [name.replace("_", " ") for name in columns]
+    words = {name: name.replace("_", " ") for name in rows[0]}
+    same = {name for name in words if len(rows) > 1 and _is_constant(rows, name)}
+    parts = [title] + [
+        f"{words[name]} {rows[0][name]}" for name in words if name in same
+    ]
+    columns = [name for name in words if name not in same]
     cells = [[row[name] for name in columns] for row in rows]
-    print_table(", ".join([title, *same]).replace("_", " "), headers, cells)
+    print_table(", ".join(parts), [words[name] for name in columns], cells)
+
+
+def _is_constant(rows: list[dict[str, object]], name: str) -> bool:
+    """Whether all rows have the same in a column."""
+    return all(row[name] == rows[0][name] for row in rows)
 
 
 def check(args: argparse.Namespace) -> None:

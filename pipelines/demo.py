@@ -52,7 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="synthetic videos of each class (default: %(default)s)",
     )
-    add("--workers", type=int, metavar="N", help="processes for videos (default: CPUs)")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes for videos (default: all cores)",
+    )
     add(
         "--classes",
         nargs="+",

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quality", type=int, help="JPEG quality, 1 to 100 (default: %(default)s)")  # noqa: E501
     add("--min-frames", type=int, metavar="N", help="shorter videos count as failed (default: %(default)s)")  # noqa: E501
     add("--videos-per-shard", type=int, metavar="N", help="most videos in one file (default: 16 to 128 by the size of the split)")  # noqa: E501
-    add("--workers", type=int, metavar="N", help="processes; the result does not depend on it (default: number of CPUs)")  # noqa: E501
+    add("--workers", type=int, metavar="N", help="processes; the result does not depend on it (default: usable cores)")  # noqa: E501
     add("--runner", metavar="NAME", help="write the shards with this Apache Beam runner (DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ...) in place of --workers; all arguments not listed here are then options of the Beam pipeline, such as --direct_num_workers 8 or --region europe-west4")  # noqa: E501
     add("--max-failures", default="0", metavar="N|FRACTION", help="failed videos to tolerate in the exit status: a number (3) or a fraction of all (0.05); they are left out and reported in any case (default: %(default)s)")  # noqa: E501
     add("--dry-run", type=int, nargs="?", const=SAMPLE, metavar="N", help="try N videos (default: %(const)s) in memory, tell about how long all take and how large they get, and write nothing")  # noqa: E501

@@ -1,6 +1,7 @@
 """Output folders and atomic writes."""
 
 import os
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from pipelines._benchmark_output import show
 from pipelines._command import run
 from tsi_keras.utils import console
+from tsi_keras.utils import cores
 from tsi_keras.utils.cores import available_cores
 from tsi_keras.utils.errors import InputError
 from tsi_keras.utils.files import claim_output
@@ -16,11 +18,24 @@ from tsi_keras.utils.files import write_json
 
 
 def test_every_core_the_process_may_use_counts(monkeypatch):
+    monkeypatch.setattr(cores, "_QUOTA", Path("/nowhere"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert available_cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert available_cores() == 7
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max 100000", 8), ("400000 100000", 4), ("150000 100000", 2), ("900000 50000", 8)]
+    + [("5000 100000", 1), ("", 8)],
+)
+def test_containers_may_use_less(tmp_path, monkeypatch, limit, expected):
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)}, raising=False)
+    assert available_cores() == expected
 
 
 def filled(tmp_path, name="earlier.txt"):

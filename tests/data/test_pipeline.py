@@ -1,6 +1,7 @@
 """The input pipeline on small hand-made data sets."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -11,6 +12,9 @@ import tensorflow as tf
 from tests.data.making_records import jpeg
 from tests.data.making_records import record
 from tests.data.making_records import write_dataset
+from tsi_keras.data import pipeline
+from tsi_keras.data.augmentation_options import Augmentation
+from tsi_keras.data.autotuning import BATCHES_AHEAD
 from tsi_keras.data.pipeline import ClipOptions
 from tsi_keras.data.pipeline import make_dataset
 from tsi_keras.data.preprocessing import decode_frames
@@ -74,10 +78,31 @@ def test_shapes_and_types(data):
     )
 
 
+@pytest.fixture
+def parallel(monkeypatch) -> set:
+    """What maps are to do at the same time on a machine of 64 cores."""
+    found, dataset_map = set(), tf.data.Dataset.map
+
+    def noted(dataset, function, num_parallel_calls=None, **options):
+        found.add(num_parallel_calls)
+        return dataset_map(dataset, function, num_parallel_calls, **options)
+
+    monkeypatch.setattr(pipeline, "available_cores", lambda: 64)
+    monkeypatch.setattr(tf.data.Dataset, "map", noted)
+    return found
+
+
 @pytest.mark.parametrize("make", [train, evaluate, lambda d: train(d, repeat=True)])
-def test_iterators_end_at_once(data, make):
-    """Those of autotuned datasets may take a minute to."""
+def test_nothing_is_autotuned(data, make, parallel):
+    """Autotuned iterators may take a minute to end."""
     assert make(data).options().autotune.enabled is False
+    assert parallel == {None, 64}
+
+
+def test_few_whole_batches_are_mixed_at_the_same_time(data, parallel):
+    """One per core would be gigabytes on large machines."""
+    train(data, replace(SMALL, augmentation=Augmentation(mixup=0.8)))
+    assert parallel == {None, 64, BATCHES_AHEAD}
 
 
 def test_evaluation_keeps_the_order_and_every_video(data):

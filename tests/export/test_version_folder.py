@@ -1,7 +1,9 @@
 """What happens to a folder of exports when something goes wrong."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 
 import keras
@@ -157,12 +159,41 @@ def test_a_killed_export_is_in_nobodys_way(tmp_path, stand_in, repository, capsy
 
 
 def test_what_a_killed_export_was_replacing_is_kept_and_named(tmp_path, capsys):
-    left = tmp_path / ".export-at-work-abc"
-    (left / "replaced-0").mkdir(parents=True)
+    """The version was to be replaced, the TFLite file already was."""
+    old = tmp_path / ".export-at-work-abc"
+    (old / "replaced-0-1").mkdir(parents=True)
+    (old / "replaced-1-model.tflite").touch()
+    (tmp_path / "model.tflite").touch()
     with workshop(tmp_path):
-        assert (left / "replaced-0").is_dir()
-    message = f"{left} holds what an export that was killed had put aside: replaced-0"
-    assert message in capsys.readouterr().err
+        left = tmp_path / ".export-left-abc"
+        assert {path.name for path in left.iterdir()} == {
+            *("replaced-0-1", "replaced-1-model.tflite")
+        }
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"{left}/replaced-0-1 is {tmp_path}/1, which" in first
+    assert first.endswith("move it back")
+    assert f"the former {tmp_path}/model.tflite, which was replaced" in second
+    with workshop(tmp_path):
+        assert left.is_dir()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_cannot_be_cleared_is_in_nobodys_way(tmp_path, monkeypatch, capsys):
+    (tmp_path / ".export-at-work-abc").mkdir()
+    rmtree = shutil.rmtree
+
+    def refuse(folder, **options):
+        if not options:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rmtree(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with workshop(tmp_path) as (folder, _):
+        assert folder.is_dir()
+    assert (
+        "export-left-abc, of an export that was killed: Permission denied; remove"
+        in (capsys.readouterr().err)
+    )
 
 
 def test_a_folder_that_another_export_takes_away_is_made_again(tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ def in_order(stream: tf.data.Dataset, workers: int) -> tf.data.Dataset:
         lambda _, batches: batches.batch(workers, drop_remainder=True),
         window_size=workers,
     )
-    return rounds.map(_sorted).unbatch()
+    return rounds.map(_sorted, num_parallel_calls=2).unbatch()
 
 
 def _checked(last: tf.Tensor, number: tf.Tensor, workers: int) -> tf.Tensor:

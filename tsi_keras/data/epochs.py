@@ -31,7 +31,7 @@ class Shuffle:
         options: of the clips.
         buffer: videos to draw the next one from.
         deterministic: whether shards are read in a reproducible order.
-        calls: records to parse at the same time.
+        calls: records to parse at the same time; may be `AUTOTUNE`.
     """
 
     paths: list[str]

@@ -71,8 +71,8 @@ def make_dataset(
     come in stored order, each once, with centre frames and crop.
 
     Memory: the shuffle holds up to `shuffle_buffer` videos as the JPEG files of their
-    chosen frames, about 0.2 MB for 8 frames of 340x256; decoded are only the batches
-    in flight.
+    chosen frames, about 0.2 MB for 8 frames of 340x256. Decoded are four batches, as many
+    more while MixUp or CutMix is at them, and a clip for each core.
 
     Several processes that train together (`workers`) each read every record, but decode
     and get only their share of each batch, always the same one: together they have the
@@ -155,7 +155,7 @@ def make_dataset(
     _check_mixing(mix is not None, full, size // workers)
     paths = cached_shard_paths(info, split, cache)
     num_videos = info.split(split).num_videos
-    # Those of a service have processors of their own, and no end.
+    # A service's workers have other cores, and nobody waits for their iterators to end.
     calls = available_cores() if service is None else tf.data.AUTOTUNE
     # Workers that saw another order would not share the same batches.
     in_order = deterministic or workers > 1 or service is not None
@@ -180,7 +180,8 @@ def make_dataset(
     )
     batches = _batched(clips, size // workers, full, _largest_side(options, info))
     if mix is not None:
-        batches = batches.map(mix, num_parallel_calls=calls)
+        # Whole batches: as many as cores would be too many. (AUTOTUNE is -1.)
+        batches = batches.map(mix, num_parallel_calls=min(calls, BATCHES_AHEAD))
     batches = batches.map(lambda batch: tuple(batch[key] for key in keys))
     if service is not None:
         batches = through_service(batches, service)
@@ -190,7 +191,7 @@ def make_dataset(
         batches = whole(batches, -(-num_videos // batch_size))
     if service is None:  # which has its own options
         batches = batches.with_options(_dataset_options())
-    return untuned(batches.prefetch(BATCHES_AHEAD))
+    return untuned(batches.prefetch(BATCHES_AHEAD * parts))
 
 
 def _training_clip(

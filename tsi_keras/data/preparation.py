@@ -82,7 +82,7 @@ def prepare(
         quality: JPEG quality, 1 to 100.
         min_frames: fewest frames a usable video has.
         videos_per_shard: most videos in one file; `None` chooses 16 to 128.
-        workers: processes besides this one; `None` takes one per CPU.
+        workers: processes besides this one; `None` takes one per usable core.
         runner: an Apache Beam runner that writes the shards, such as `DirectRunner`
             or `DataflowRunner`, in place of `workers`. The shards are the same.
         runner_options: options of the Beam pipeline, such as `["--region=..."]`.

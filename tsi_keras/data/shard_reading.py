@@ -88,9 +88,12 @@ def _read_file(name: str, path: Path) -> ShardFacts:
     """Facts of the shard in a local file."""
     import tensorflow as tf
 
+    from tsi_keras.data.autotuning import untuned
+
     facts = ShardFacts(name, file_sha256(path), [])
     try:
-        for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        records = untuned(tf.data.TFRecordDataset(str(path)))
+        for serialized in records.as_numpy_iterator():
             facts.records.append(read_record(serialized))
     except tf.errors.OpError as error:
         message = " ".join(error.message.split())[:_TENSORFLOW_MESSAGE]

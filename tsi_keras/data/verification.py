@@ -90,7 +90,7 @@ def verify(data_dir: str | Path, *, workers: int | None = None) -> Verification:
     Args:
         data_dir: a finished data set; on remote storage, each shard is copied here
             while it is read.
-        workers: processes; `None` takes one per CPU.
+        workers: processes; `None` takes one per usable core.
 
     Returns:
         What was found; `is_sound` where there is no error.

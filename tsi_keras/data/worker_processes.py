@@ -76,8 +76,7 @@ def chosen_workers(workers: int | None) -> int:
     """Check a number of processes.
 
     Args:
-        workers: what was asked for; `None` stands for one per core that
-            this process may use.
+        workers: what was asked for; `None` stands for one per usable core.
 
     Returns:
         The number.

@@ -23,8 +23,10 @@ PARITY = "parity.json"
 # Not the name of a run's lock: what a killed export leaves must not look like a run,
 # which `train --overwrite` may remove.
 EXPORT_LOCK = ".export-lock"
-# How the names begin of a folder in which an export works, and in it of what it replaces.
+# How the names begin of a folder in which an export works, or worked when it was killed,
+# and in it of what it replaces.
 _WORKSHOP = ".export-at-work-"
+_LEFT = ".export-left-"
 _REPLACED = "replaced-"
 
 
@@ -91,7 +93,8 @@ def workshop(target: Path) -> Iterator[tuple[Path, FolderLock]]:
             try:
                 yield folder, lock
             finally:
-                shutil.rmtree(folder)
+                # Gone when another machine's export took over; what then failed says so.
+                shutil.rmtree(folder, ignore_errors=True)
     finally:
         with contextlib.suppress(OSError):  # it is not empty
             target.rmdir()
@@ -109,16 +112,32 @@ def _enter(target: Path, lock: FolderLock) -> None:
 
 
 def _clear_leftovers(target: Path) -> None:
-    """Remove what a killed export was making; not what it was just replacing."""
+    """Remove what a killed export was making; keep, and name, what it was replacing."""
     for folder in target.glob(f"{_WORKSHOP}*"):
-        if replaced := sorted(folder.glob(f"{_REPLACED}*")):
-            errors.print(
-                f"{folder} holds what an export that was killed had put aside: "
-                f"{', '.join(path.name for path in replaced)}; move it back or remove it",
-                markup=False,
-            )
-        else:
-            shutil.rmtree(folder)
+        # Under another name first: an export that only slept must not work on in it.
+        left = folder.with_name(_LEFT + folder.name.removeprefix(_WORKSHOP))
+        try:
+            folder.rename(left)
+            replaced = sorted(left.glob(f"{_REPLACED}*"))
+            if not replaced:
+                shutil.rmtree(left)
+        except OSError as error:
+            _warn(f"{left}, of an export that was killed: {error.strerror}; remove it")
+            continue
+        for old in replaced:
+            _warn(_advice(old, target))
+
+
+def _advice(old: Path, target: Path) -> str:
+    """What to do with something that a killed export had put aside."""
+    place = target / old.name.removeprefix(_REPLACED).partition("-")[2]
+    if place.exists():
+        return f"{old} is the former {place}, which was replaced; remove {old.parent}"
+    return f"{old} is {place}, which an export was replacing when killed; move it back"
+
+
+def _warn(line: str) -> None:
+    errors.print(line, markup=False)
 
 
 @contextlib.contextmanager
@@ -151,7 +170,7 @@ def installed(moves: Mapping[Path, Path], *, overwrite: bool) -> Iterator[None]:
     done: list[tuple[Path, Path, Path | None]] = []
     try:
         for number, (made, place) in enumerate(moves.items()):
-            old = made.with_name(f"{_REPLACED}{number}") if place.exists() else None
+            old = _aside(made, number, place) if place.exists() else None
             done.append((made, place, old))
             if old is not None:
                 place.rename(old)
@@ -164,6 +183,11 @@ def installed(moves: Mapping[Path, Path], *, overwrite: bool) -> Iterator[None]:
             if old is not None and old.exists():
                 old.rename(place)
         raise
+
+
+def _aside(made: Path, number: int, place: Path) -> Path:
+    """Where what is in a place waits meanwhile; the number as names may be equal."""
+    return made.with_name(f"{_REPLACED}{number}-{place.name}")
 
 
 def read_reports(target: Path) -> dict[str, dict[str, Any]]:

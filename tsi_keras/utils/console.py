@@ -45,7 +45,7 @@ def print_table(
 ) -> None:
     """Print `rows` under `columns`; numbers are aligned to the right."""
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(
             isinstance(row[index], (int, float)) for row in rows
