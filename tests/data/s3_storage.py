@@ -15,11 +15,20 @@ import traceback
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from tsi_keras.data.worker_processes import process_context
 
 BUCKET = "data"
+
+# Why S3 cannot be used here, if it cannot.
+WHY_NOT = ""
+if find_spec("tensorflow_io") is None:
+    WHY_NOT = "tensorflow-io is not installed"
+elif [*map(int, version("tensorflow").split(".")[:2])] > [2, 17]:
+    WHY_NOT = "the native part of tensorflow-io loads up to TensorFlow 2.17"
 
 
 @dataclass(frozen=True)
@@ -104,11 +113,14 @@ class Storage:
 @contextlib.contextmanager
 def storage() -> Iterator[Storage]:
     """A server with one empty bucket."""
-    # Here and not above: child processes import this file and need neither.
+    # Here and not above: child processes import this file and need none of them.
     import boto3
+    import pytest
     import requests
     from moto.server import ThreadedMotoServer
 
+    if WHY_NOT:
+        pytest.skip(WHY_NOT)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,6 +1,7 @@
 """RandAugment: every operation alike for all frames, and against other libraries."""
 
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -169,6 +170,10 @@ class TestWhyNotAllOfTheLibrary:
         }
         assert len(results) > 1
 
+    @pytest.mark.skipif(
+        not version("tf-models-official").startswith("2.17."),
+        reason="tf-models-official 2.20 has mended it",
+    )
     def test_its_contrast_moves_away_from_white(self):
         frames = np.full((8, 128, 128, 3), 100, np.uint8)
         # An even picture has no contrast to change.

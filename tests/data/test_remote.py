@@ -9,6 +9,7 @@ import pytest
 
 from tests.data.making_videos import make_video
 from tests.data.s3_storage import BUCKET
+from tests.data.s3_storage import WHY_NOT
 from tests.data.s3_storage import Storage
 from tests.data.s3_storage import in_child
 from tests.data.s3_storage import storage
@@ -236,6 +237,7 @@ def test_missing_tensorflow_io_is_told(monkeypatch):
         load_file_system("s3://b/k")
 
 
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 def test_plugins_that_do_not_fit_are_told(monkeypatch):
     import tensorflow as tf
 

@@ -281,7 +281,9 @@ def test_labels_with_strange_characters_are_compared_as_they_are(tmp_path):
     check_target(tmp_path, 2, labels, overwrite=False)
 
 
-@pytest.mark.parametrize("weights", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "weights", ["float32", pytest.param("float16", marks=pytest.mark.slow)]
+)
 def test_mixed_precision_is_exported_in_float32(tmp_path, weights):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

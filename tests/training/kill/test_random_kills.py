@@ -25,6 +25,7 @@ def rng():
     return random.Random(seed)
 
 
+@pytest.mark.slow
 def test_three_kills(tmp_path, data_dir, undisturbed, repository, rng):
     training = Training(data_dir, tmp_path / "run", repository)
     for moment in random_moments(3, rng):
