@@ -33,10 +33,11 @@ def test_rows_have_the_columns_and_add_up(inline, tmp_path):
     rows = benchmark.benchmark_preparation(
         [video], workers=2, copies=2, repeats=3, short_side=24
     )
-    assert [tuple(row) for row in rows] == [benchmark.COLUMNS] * 3
+    assert [tuple(row) for row in rows] == [benchmark.COLUMNS] * 4
     assert [row["bare_loop_converts"] for row in rows] == [
         "every frame",
         "the stored frames",
+        "no frame",
         "every frame",
     ]
     for row in rows:
@@ -55,7 +56,7 @@ def test_the_bare_loop_converts_what_it_says(tmp_path, monkeypatch):
             return real.reformat(frame, **options)
 
     monkeypatch.setattr(benchmark, "VideoReformatter", Reformatter)
-    for fps, number in ((None, 24), (6.0, 12), (12.0, 24), (99.0, 24)):
+    for fps, number in ((None, 24), (0.0, 0), (6.0, 12), (12.0, 24), (99.0, 24)):
         sizes.clear()
         benchmark._bare([video], fps, 16, 0)
         assert sizes == [(16, 24)] * number

@@ -2,8 +2,9 @@
 
 The bare loop is what anybody would write with PyAV, at its fastest: one thread for the
 decoder and one for scaling (which PyAV's defaults are not), quick scaling, RGB arrays
-of the stored size, thrown away. Preparation decodes with one thread too, and checks,
-compresses, hashes and writes. Both run in the same warm processes, in turns.
+of the stored size, thrown away; of all frames, of those that are stored, or of none.
+Preparation decodes with one thread too, and checks, compresses, hashes and writes. Both run
+in the same warm processes, in turns.
 """
 
 import statistics
@@ -97,12 +98,14 @@ def benchmark_preparation(
             "every": partial(_prepare, paths, Path(folder), every),
             "bare, every frame": partial(_bare, paths, None, short_side),
             "bare, kept frames": partial(_bare, paths, fps, short_side),
+            "bare, no frame": partial(_bare, paths, 0.0, short_side),
         }
         seconds = _measure(kinds, workers, repeats)
     number = {"processes": workers, "videos": len(paths) * workers, "repeats": repeats}
     compared = (
         (f"{fps:g} frames/s", "every frame", "thin", "bare, every frame"),
         (f"{fps:g} frames/s", "the stored frames", "thin", "bare, kept frames"),
+        (f"{fps:g} frames/s", "no frame", "thin", "bare, no frame"),
         ("every frame", "every frame", "every", "bare, every frame"),
     )
     return [
@@ -171,7 +174,7 @@ def _processor_time(work: Callable[[int], None], number: int) -> float:
 def _bare(
     paths: Sequence[Path], fps: float | None, short_side: int, number: int
 ) -> None:
-    """Decode videos to RGB arrays: all frames, or about `fps` a second."""
+    """Decode videos, to RGB arrays all frames, about `fps` a second, or with 0 none."""
     reformatter = VideoReformatter()
     for path in paths:
         with av.open(str(path)) as container:
