@@ -190,9 +190,10 @@ def test_what_cannot_be_cleared_is_in_nobodys_way(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with workshop(tmp_path) as (folder, _):
         assert folder.is_dir()
+    message = capsys.readouterr().err
     assert (
         "export-left-abc, of an export that was killed: Permission denied; remove"
-        in (capsys.readouterr().err)
+        in message
     )
 
 

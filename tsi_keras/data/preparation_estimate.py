@@ -96,8 +96,7 @@ def estimate(
         source: see `prepare`.
         output: see `prepare`; it is not touched.
         sample: videos to try, drawn with the job's `seed`.
-        workers: processes the preparation will have; `None` for one
-            per usable core.
+        workers: processes the preparation will have; `None` for one per usable core.
         **options: the other options of `prepare`, but for those on existing output.
 
     Returns:
